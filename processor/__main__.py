@@ -1,0 +1,5 @@
+"""``python -m processor`` is ``speechmill``."""
+
+from processor.commands import main
+
+main()

@@ -1,0 +1,370 @@
+"""The two events as typed values, and the check of every field.
+
+Owns the dataclasses that mirror ``schemas/*.avsc`` and the messages for what is wrong in one.
+Knows nothing of bytes (codec) nor of what an engine can do (prepare). Values are frozen: they pass
+between threads.
+"""
+
+from dataclasses import fields as fields_of
+from datetime import datetime
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from processor.errors import Code, RequestError, Stage
+
+__all__ = [
+    "Audio",
+    "AudioFormat",
+    "Emotion",
+    "Failure",
+    "Output",
+    "Quality",
+    "SegmentMark",
+    "Sidecar",
+    "Source",
+    "SpeechCompleted",
+    "SpeechRequest",
+    "Status",
+    "Subtitles",
+    "Timestamps",
+    "Timings",
+    "Usage",
+    "from_fields",
+    "to_fields",
+    "to_json",
+]
+
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+S3Uri = Annotated[
+    str, Field(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$", max_length=1200)
+]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+# An unknown key is refused, not dropped: a script that writes "txet" must hear of it. Evolution
+# does not pass through here: Avro's schema resolution drops what a reader does not know before.
+_CONFIG = ConfigDict(extra="forbid", str_strip_whitespace=False)
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def event(cls: type[C]) -> type[C]:
+    """A frozen dataclass whose fields are checked when it is made."""
+    return cast(type[C], dataclass(frozen=True, kw_only=True, slots=True, config=_CONFIG)(cls))
+
+
+class _Choice(StrEnum):
+    """An enum whose ``unknown`` is what Avro gives an old reader for a symbol that is new to it."""
+
+
+class AudioFormat(_Choice):
+    UNKNOWN = "unknown"
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OPUS = "opus"
+    PCM = "pcm"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+
+class Timestamps(_Choice):
+    UNKNOWN = "unknown"
+    NONE = "none"
+    SENTENCE = "sentence"
+    WORD = "word"
+
+
+class Subtitles(_Choice):
+    UNKNOWN = "unknown"
+    NONE = "none"
+    SRT = "srt"
+    VTT = "vtt"
+
+
+class Status(_Choice):
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    COMPLETED_WITH_WARNINGS = "completed_with_warnings"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@event
+class Emotion:
+    """How it should sound; at most one of the four ways to say it."""
+
+    preset: Name | None = None
+    vector: Annotated[list[Weight], Field(min_length=8, max_length=8)] | None = None
+    text: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    reference_uri: S3Uri | None = None
+    strength: Weight = 1.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Emotion":
+        given = [
+            n for n in ("preset", "vector", "text", "reference_uri") if getattr(self, n) is not None
+        ]
+        if len(given) > 1:
+            raise PydanticCustomError("conflict", f"{' and '.join(given)} are both given: keep one")
+        return self
+
+
+@event
+class Output:
+    """How the audio is written. None leaves the choice to the engine or the encoder."""
+
+    format: AudioFormat = AudioFormat.WAV
+    sample_rate: Annotated[int, Field(ge=8000, le=48000)] | None = None
+    channels: Literal[1, 2] = 1
+    bitrate: Annotated[int, Field(ge=6000, le=512_000)] | None = None
+    loudness_lufs: Annotated[float, Field(ge=-70, le=0, allow_inf_nan=False)] | None = None
+    timestamps: Timestamps = Timestamps.SENTENCE
+    subtitles: Subtitles = Subtitles.NONE
+
+    @field_validator("format", "timestamps", "subtitles")
+    @classmethod
+    def _known(cls, value: _Choice) -> _Choice:
+        if value == "unknown":
+            allowed = ", ".join(repr(choice.value) for choice in list(type(value))[1:])
+            raise PydanticCustomError("unknown_choice", f"unknown value; use one of {allowed}")
+        return value
+
+
+@event
+class SpeechRequest:
+    """Ask for a text to be spoken: see ``schemas/speech_request.avsc`` for each field."""
+
+    request_id: Id
+    tenant: Tenant = "default"
+    text: str | None = None
+    text_uri: S3Uri | None = None
+    language: Language | None = None
+    voice: Name | None = None
+    model: Name | None = None
+    speed: Annotated[float, Field(ge=0.25, le=4, allow_inf_nan=False)] = 1.0
+    emotion: Emotion | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    lexicon: Name | None = None
+    output: Output = Field(default_factory=Output)
+    deadline: datetime | None = None
+    job_id: Id | None = None
+    document_id: Id | None = None
+    index: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, Field(min_length=1, max_length=128)],
+            Annotated[str, Field(max_length=2000)],
+        ],
+        Field(max_length=64),
+    ] = Field(default_factory=dict)
+    created_at: datetime | None = None
+
+    @model_validator(mode="after")
+    def _one_text(self) -> "SpeechRequest":
+        if self.text is None and self.text_uri is None:
+            raise PydanticCustomError("no_text", "neither text nor text_uri is given")
+        if self.text is not None and self.text_uri is not None:
+            raise PydanticCustomError("conflict", "text and text_uri are both given: keep one")
+        return self
+
+
+@event
+class Audio:
+    bucket: str
+    key: str
+    sha256: str
+    bytes: int
+    content_type: str
+    sample_rate: int
+    channels: int
+    duration_ms: int
+
+
+@event
+class Sidecar:
+    kind: str
+    bucket: str
+    key: str
+    sha256: str
+    content_type: str
+
+
+@event
+class SegmentMark:
+    """One sentence's place in the audio (ms) and in the normalised text (code points)."""
+
+    start_ms: int
+    end_ms: int
+    start_char: int
+    end_char: int
+    text: str = ""
+
+
+@event
+class Quality:
+    verdict: str = "ok"
+    peak_dbfs: Finite | None = None
+    rms_dbfs: Finite | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+@event
+class Usage:
+    characters: int = 0
+    audio_ms: int = 0
+    compute_ms: float = 0.0
+
+
+@event
+class Timings:
+    """Milliseconds."""
+
+    queued_ms: float = 0.0
+    synthesis_ms: float = 0.0
+    upload_ms: float = 0.0
+
+
+@event
+class Failure:
+    code: str
+    message: str
+    stage: str
+    field: str | None = None
+    retryable: bool = False
+
+
+@event
+class Source:
+    topic: str
+    partition: int
+    offset: int
+
+
+@event
+class SpeechCompleted:
+    """How one request ended: see ``schemas/speech_completed.avsc`` for each field."""
+
+    request_id: str
+    status: Status
+    tenant: str = "default"
+    audio: Audio | None = None
+    sidecars: list[Sidecar] = Field(default_factory=list)
+    segments: list[SegmentMark] = Field(default_factory=list)
+    quality: Quality | None = None
+    usage: Usage = Field(default_factory=Usage)
+    cache_hit: bool = False
+    engine: str = ""
+    revision: str = ""
+    seed_used: int | None = None
+    timings: Timings = Field(default_factory=Timings)
+    batch_size: int = 0
+    worker: str = ""
+    attempt: int = 1
+    error: Failure | None = None
+    job_id: str | None = None
+    document_id: str | None = None
+    index: int | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    source: Source | None = None
+    completed_at: datetime | None = None
+
+
+E = TypeVar("E", SpeechRequest, SpeechCompleted)
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {
+    SpeechRequest: TypeAdapter(SpeechRequest),
+    SpeechCompleted: TypeAdapter(SpeechCompleted),
+}
+
+
+def to_fields(value: SpeechRequest | SpeechCompleted) -> dict[str, Any]:
+    """The event as nested dicts, lists and scalars, as fastavro takes them."""
+    fields: dict[str, Any] = _ADAPTERS[type(value)].dump_python(value)
+    return fields
+
+
+def to_json(value: SpeechRequest | SpeechCompleted) -> bytes:
+    """The event as one JSON object, UTF-8, fields that are null left out."""
+    return _ADAPTERS[type(value)].dump_json(value, exclude_none=True)
+
+
+def from_fields(kind: type[E], fields: object) -> E:
+    """The event that ``fields`` describe, every field checked.
+
+    Raises RequestError (INVALID_FIELD) that names the first field at fault and the remedy, and how
+    many more there are.
+    """
+    try:
+        checked: E = _ADAPTERS[kind].validate_python(fields)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False)) from None
+    return checked
+
+
+def _refusal(errors: list[ErrorDetails]) -> RequestError:
+    first = errors[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    more = f" ({len(errors) - 1} more fields are wrong)" if len(errors) > 1 else ""
+    where = f"{field}: " if field else ""
+    return RequestError(
+        Code.INVALID_FIELD, f"{where}{_explain(first)}{more}", stage=Stage.DECODE, field=field
+    )
+
+
+_PATTERNS = {
+    "tenant": "use a-z, 0-9, '-' and '_', at most 63, a letter or digit first",
+    "language": "use a BCP 47 tag such as en, en-GB or zh",
+    "text_uri": "use s3://bucket/key",
+    "reference_uri": "use s3://bucket/key",
+}
+
+
+def _explain(error: ErrorDetails) -> str:
+    """What is wrong with one field and what to do; never what was sent, which may be private."""
+    bounds = error.get("ctx", {})
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    match error["type"]:
+        case "missing":
+            return "missing; add it"
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"no such field; did you mean {_closest(name)!r}?"
+        case "enum" | "literal_error":
+            return f"unknown value; use one of {bounds['expected']}".replace("'unknown', ", "")
+        case "string_pattern_mismatch":
+            return f"not allowed; {_PATTERNS.get(name, 'use printable characters')}"
+        case "string_too_short" | "too_short":
+            return f"too short; at least {bounds['min_length']}"
+        case "string_too_long" | "too_long":
+            return f"too long; at most {bounds['max_length']}"
+        case "greater_than_equal" | "less_than_equal" | "less_than" | "greater_than":
+            sign = {"ge": "at least", "le": "at most", "lt": "less than", "gt": "more than"}
+            return "out of range; " + " and ".join(
+                f"{sign[key]} {value:g}" for key, value in bounds.items() if key in sign
+            )
+        case "finite_number":
+            return "not a finite number; give one"
+        case "dataclass_type" | "dict_type" | "dataclass_exact_type":
+            return "must be an object of fields"
+        case _:
+            return f"{error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _closest(name: str) -> str:
+    known = [field.name for kind in (SpeechRequest, Output, Emotion) for field in fields_of(kind)]
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), "text")

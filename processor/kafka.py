@@ -1,0 +1,191 @@
+"""librdkafka's configuration, made from the settings in one place; and topics.
+
+Owns every client option that is not a default, and why. Knows no message.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from processor.errors import BrokerUnavailable, SettingsError
+from processor.settings import KafkaSettings
+
+__all__ = [
+    "admin",
+    "checked",
+    "consumer_config",
+    "create_topics",
+    "headers_of",
+    "producer_config",
+    "reader_config",
+    "topic_names",
+    "topic_partitions",
+]
+
+_log = structlog.get_logger()
+
+#: Largest message that a client sends, in bytes: a text of the largest allowed size with its
+#: headers. The broker's and the topic's own limits still hold.
+_MAX_MESSAGE_BYTES = 4_000_000
+
+
+def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.bootstrap,
+        "client.id": client_id,
+        "security.protocol": settings.security_protocol,
+        # A broker that is away is tried again within a second, not after librdkafka's ten.
+        "reconnect.backoff.max.ms": 1000,
+        "error_cb": _on_error,
+        "log_level": 4,
+        # librdkafka writes to stderr by itself otherwise, between our lines.
+        "logger": _LibraryLog(),
+    }
+    secret = settings.sasl_password
+    optional = {
+        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.username": settings.sasl_username,
+        "sasl.password": secret.get_secret_value() if secret else None,
+        "ssl.ca.location": str(settings.ssl_ca) if settings.ssl_ca else None,
+    }
+    return config | {name: value for name, value in optional.items() if value is not None}
+
+
+def producer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """For a producer that neither loses nor reorders what it was given."""
+    return _common(settings, client_id) | {
+        "enable.idempotence": True,
+        "compression.type": "lz4",
+        "linger.ms": 5,
+        "message.max.bytes": _MAX_MESSAGE_BYTES,
+        "queue.buffering.max.kbytes": 65_536,
+    }
+
+
+def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """For a member of the consumer group: commits by hand, takes partitions over gradually."""
+    config = _common(settings, client_id) | {
+        "group.id": settings.group,
+        "group.protocol": settings.group_protocol,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        # What librdkafka fetches ahead is memory that the window does not count.
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.message.max.bytes": _MAX_MESSAGE_BYTES,
+    }
+    if settings.group_protocol == "classic":  # with KIP-848 the broker decides both
+        config["partition.assignment.strategy"] = "cooperative-sticky"
+        config["session.timeout.ms"] = settings.session_timeout_ms
+    return config
+
+
+def reader_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """For one who reads a topic by itself: no group, nothing committed."""
+    return _common(settings, client_id) | {
+        "group.id": client_id,  # librdkafka wants one even where partitions are assigned by hand
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+
+
+def admin(settings: KafkaSettings) -> AdminClient:
+    return AdminClient(_common(settings, "speechmill-admin"))
+
+
+def topic_partitions(settings: KafkaSettings, timeout_s: float) -> dict[str, int]:
+    """How many partitions each topic of the cluster has. Raises BrokerUnavailable."""
+    try:
+        cluster = admin(settings).list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise BrokerUnavailable(
+            f"kafka.bootstrap: no broker answers at {settings.bootstrap} ({error.args[0].str()})"
+        ) from error
+    return {
+        name: len(topic.partitions) for name, topic in cluster.topics.items() if topic.error is None
+    }
+
+
+def topic_names(settings: KafkaSettings) -> list[str]:
+    """The topics that are ours."""
+    return [settings.requests, settings.completions, settings.deadletters]
+
+
+def create_topics(settings: KafkaSettings, timeout_s: float) -> dict[str, bool]:
+    """Make our topics. True for each that was made, False for each that was there.
+
+    Raises BrokerUnavailable, or SettingsError if the broker refuses (replication, rights).
+    """
+    topic_partitions(settings, timeout_s)
+    client = admin(settings)
+    # A dead letter is the largest request with headers added: it must fit where the request did.
+    larger = {"max.message.bytes": str(2 * 1_048_588)}
+    futures = client.create_topics(
+        [
+            NewTopic(
+                name,
+                settings.partitions,
+                settings.replication,
+                config=larger if name == settings.deadletters else {},
+            )
+            for name in topic_names(settings)
+        ]
+    )
+    made = {}
+    for name, future in futures.items():
+        try:
+            future.result(timeout=timeout_s)
+            made[name] = True
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise SettingsError(f"{name} can't be created: {error.args[0].str()}") from error
+            made[name] = False
+    return made
+
+
+def checked(message: Message) -> Message | None:
+    """``message``, or None if it only reports a passing condition.
+
+    Raises SettingsError for what no waiting will mend, such as a topic that may not be read.
+    """
+    error = message.error()
+    if error is None:
+        return message
+    if error.fatal() or error.code() in _HOPELESS:
+        raise SettingsError(f"Kafka refuses: {error.str()}")
+    return None
+
+
+_HOPELESS = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+    }
+)
+
+
+def _on_error(error: KafkaError) -> None:
+    # librdkafka goes on by itself; this is for the one who reads the log during an outage.
+    _log.warning("kafka", reason=error.str(), code=error.name())
+
+
+class _LibraryLog:
+    """What librdkafka says, as debug lines of ours; it calls ``log(level, format, *args)``."""
+
+    def log(self, _level: int, text: str, *args: object) -> None:
+        _log.debug("librdkafka", text=text % args if args else text)
+
+
+def headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:
+    """A message's headers, in order, as bytes."""
+    raw: Any = message.headers() or []
+    pairs = raw.items() if isinstance(raw, Mapping) else raw
+    return tuple((name, v.encode() if isinstance(v, str) else v) for name, v in pairs)

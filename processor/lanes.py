@@ -1,0 +1,115 @@
+"""The device's threads: batches out of the pool, through the engine, results to their jobs.
+
+Owns what is done when a call fails: the batch is split and its parts are tried again, so that one
+segment never takes its neighbours with it. A lane waits for nothing but the pool and the engine.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from processor.batcher import Batcher
+from processor.engines.base import Engine, Speech
+from processor.errors import Code, RequestError, Stage
+from processor.job import Job, Segment
+from processor.prepare import refuse_expired
+
+__all__ = ["Lanes"]
+
+_log = structlog.get_logger()
+
+
+class Lanes:
+    """One thread for each call that the engine takes at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pool: Batcher[Segment],
+        settled: Callable[[Job], None],
+    ) -> None:
+        """``settled`` is called from a lane once for each job, and must return at once."""
+        self._engine = engine
+        self._pool = pool
+        self._settled = settled
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
+            for number in range(engine.capabilities.lanes)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for all lanes to end, after the pool was closed. False if one is still at work."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        while batch := self._pool.take():
+            timely = [segment for segment in batch if not self._too_late(segment)]
+            if timely:
+                self._speak(timely)
+
+    def _too_late(self, segment: Segment) -> bool:
+        try:
+            refuse_expired(segment.job.request)
+        except RequestError as error:
+            self._deliver(segment, error, compute_s=0.0)
+            return True
+        return False
+
+    def _speak(self, batch: Sequence[Segment]) -> None:
+        for segment in batch:
+            segment.job.begin(time.time(), len(batch))
+        began = time.monotonic()
+        try:
+            results = self._engine.synthesize([segment.utterance for segment in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} utterances")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 - a model may raise anything; none may end the lane
+            self._split(batch, error)
+            return
+        elapsed = time.monotonic() - began
+        spoken = sum(_length(result) for result in results) or 1
+        for segment, result in zip(batch, results, strict=True):
+            share = _length(result) / spoken
+            self._deliver(segment, result, compute_s=elapsed * share)
+
+    def _split(self, batch: Sequence[Segment], error: Exception) -> None:
+        if len(batch) > 1:
+            _log.warning("batch failed, splitting it", size=len(batch), reason=repr(error))
+            half = len(batch) // 2
+            self._speak(batch[:half])
+            self._speak(batch[half:])
+            return
+        (segment,) = batch
+        _log.error(
+            "segment failed",
+            request_id=segment.job.request.request_id,
+            segment=segment.index,
+            exc_info=error,
+        )
+        refusal = RequestError(
+            Code.ENGINE_FAILED,
+            f"the engine failed on segment {segment.index} ({type(error).__name__}); "
+            "try again, and report it if it fails again",
+            stage=Stage.SYNTHESIS,
+            retryable=True,
+        )
+        self._deliver(segment, refusal, compute_s=0.0)
+
+    def _deliver(
+        self, segment: Segment, result: Speech | RequestError, *, compute_s: float
+    ) -> None:
+        if segment.job.deliver(segment.index, result, compute_s=compute_s, now=time.time()):
+            self._settled(segment.job)
+
+
+def _length(result: Speech | RequestError) -> int:
+    return len(result.samples) if isinstance(result, Speech) else 0

@@ -1,0 +1,218 @@
+"""Every setting, its default and its bounds, and where each may come from.
+
+Owns names, defaults and checks. Reads the environment and files only when ``load`` is called, never
+at import. Precedence, highest first: what a command line gives, ``SPEECHMILL_*`` variables
+(``SPEECHMILL_KAFKA__BOOTSTRAP``), the settings file (``--settings``, ``SPEECHMILL_SETTINGS`` or
+``speechmill.toml`` here), what a running ``speechmill up`` left in ``.speechmill/up.toml``,
+defaults. An unknown name is an error everywhere.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
+
+from processor.errors import SettingsError
+
+__all__ = [
+    "EngineSettings",
+    "KafkaSettings",
+    "RegistrySettings",
+    "Settings",
+    "StoreSettings",
+    "TextSettings",
+    "WorkerSettings",
+    "load",
+]
+
+PREFIX = "SPEECHMILL_"
+UP_FILE = Path(".speechmill/up.toml")
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Group):
+    """The broker, the topics and the consumer group."""
+
+    bootstrap: str = Field("localhost:9092", description="host:port, several with commas")
+    requests: Topic = "speech.requests"
+    completions: Topic = "speech.completions"
+    deadletters: Topic = "speech.deadletters"
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        8, description="of a topic that `topics create` makes; bounds how many workers can share it"
+    )
+    replication: Annotated[int, Field(ge=1, le=15)] = Field(1, description="likewise")
+    group: str = "speechmill"
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="consumer is KIP-848: Apache Kafka 4 and later"
+    )
+    session_timeout_ms: Annotated[int, Field(ge=1000, le=1_800_000)] = Field(
+        45_000, description="classic protocol: how long a dead worker keeps its partitions"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca: Path | None = Field(None, description="PEM file of the authority that signs brokers")
+
+
+class StoreSettings(_Group):
+    """The S3 endpoint and the bucket that audio goes to."""
+
+    endpoint: str = Field("http://localhost:9000", pattern=r"^https?://[^/]+/?$")
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+    region: str = "us-east-1"
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "speech"
+    text_buckets: frozenset[str] = Field(
+        frozenset(), description="buckets that a text_uri may name; none: claim checks are refused"
+    )
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+
+class RegistrySettings(_Group):
+    """The Schema Registry; without a URL events are Avro single objects."""
+
+    url: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+
+
+class TextSettings(_Group):
+    """What one event may hold, and how it is cut."""
+
+    max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    default_language: str = "en"
+    sentence_pause_ms: Annotated[int, Field(ge=0, le=5000)] = 120
+    paragraph_pause_ms: Annotated[int, Field(ge=0, le=10_000)] = 400
+
+
+class EngineSettings(_Group):
+    """The model that this worker keeps resident."""
+
+    name: str = "hibari"
+    threads: Annotated[int, Field(ge=0, le=512)] = Field(
+        0, description="segments a CPU engine speaks at once; 0: one a core"
+    )
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = Field(
+        16, description="segments a batching engine speaks at once, within its own limit"
+    )
+    max_wait_ms: Milliseconds = Field(
+        20, description="how long a batch that is not full waits for more"
+    )
+    default_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class WorkerSettings(_Group):
+    """One worker's identity, bounds and deadlines."""
+
+    name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=200)
+    window_requests: Annotated[int, Field(ge=1, le=100_000)] = 256
+    window_characters: Annotated[int, Field(ge=1000)] = 2_000_000
+    window_audio_bytes: Annotated[int, Field(ge=1_000_000)] = Field(
+        512_000_000, description="of samples that wait for the rest of their request"
+    )
+    io_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    flush_ms: Milliseconds = Field(50, description="longest time that a finished result waits")
+    startup_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        20.0, description="how long to wait at start for the broker, the topics and the store"
+    )
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        20.0, description="how long SIGTERM, or a rebalance, lets work under way finish"
+    )
+
+
+class LogSettings(_Group):
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere"
+    )
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """All of them. Frozen; made by ``load``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    text: TextSettings = Field(default_factory=TextSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+
+def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The effective settings. ``overrides`` are groups as nested dicts, from a command line.
+
+    Raises SettingsError that names the setting, where its value came from and what is allowed.
+    """
+    named = file or (Path(env) if (env := os.environ.get(f"{PREFIX}SETTINGS")) else None)
+    if named is not None and not named.is_file():
+        raise SettingsError(f"{named}: no such settings file")
+    files = [named or Path("speechmill.toml"), UP_FILE]
+    _refuse_unknown_variables()
+
+    class FromFiles(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            tomls = [TomlConfigSettingsSource(settings_cls, toml_file=f) for f in files]
+            return (init_settings, env_settings, *tomls)
+
+    try:
+        return FromFiles(**(overrides or {}))
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    except SourceError as error:
+        raise SettingsError(str(error)) from None
+    except ValueError as error:  # tomllib: the file is not TOML
+        raise SettingsError(
+            f"{' or '.join(str(f) for f in files if f.is_file())}: {error}"
+        ) from None
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}SETTINGS"}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.split("__")[0] not in known:
+            raise SettingsError(
+                f"{name}: no such setting; groups are {', '.join(Settings.model_fields)}, "
+                f"as in {PREFIX}KAFKA__BOOTSTRAP"
+            )
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        path = [str(part) for part in item["loc"]]
+        variable = PREFIX + "__".join(path).upper()
+        what = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{'.'.join(path)} ({variable}): {what}")
+    return "\n".join(lines)

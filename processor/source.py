@@ -1,0 +1,125 @@
+"""Records in: the consumer group's view of the request topic.
+
+Owns the consumer: joining, polling, pausing, committing, leaving. Everything here happens on the
+poll thread. Knows no work and no outcome.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from processor.errors import BrokerUnavailable
+from processor.job import Record
+from processor.kafka import checked, consumer_config, headers_of
+from processor.ledger import Partition
+from processor.settings import KafkaSettings
+
+__all__ = ["KafkaSource", "RebalanceListener"]
+
+_log = structlog.get_logger()
+
+
+class RebalanceListener(Protocol):
+    """Called from within ``poll`` and ``close``, on the thread that called them."""
+
+    def assigned(self, partitions: list[Partition]) -> None:
+        """These are ours from now on; records of them follow."""
+        ...
+
+    def revoked(self, partitions: list[Partition]) -> None:
+        """These are ours until this returns: commit what is finished, drop the rest."""
+        ...
+
+    def lost(self, partitions: list[Partition]) -> None:
+        """These are no longer ours: publish and commit nothing of them."""
+        ...
+
+
+class KafkaSource:
+    """A member of the consumer group of one topic."""
+
+    def __init__(
+        self, settings: KafkaSettings, client_id: str, listener: RebalanceListener
+    ) -> None:
+        self._consumer = Consumer(consumer_config(settings, client_id))
+        self._listener = listener
+        self._consumer.subscribe(
+            [settings.requests],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def poll(self, most: int, timeout_s: float) -> list[Record]:
+        """Up to ``most`` records: blocks for the first one, takes along what has arrived with it.
+
+        ``Consumer.consume`` starts its time-out anew at each message, so it is not asked to wait.
+        """
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        rest = self._consumer.consume(most - 1, 0) if most > 1 else []
+        return [_record(message) for raw in (first, *rest) if (message := checked(raw)) is not None]
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.pause(_positions(dict.fromkeys(partitions)))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.resume(_positions(dict.fromkeys(partitions)))
+
+    def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit, and wait for the broker's word. Raises BrokerUnavailable if it was not given."""
+        try:
+            self._consumer.commit(offsets=_positions(offsets), asynchronous=False)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"the commit failed: {error.args[0].str()}") from error
+
+    def close(self) -> None:
+        """Leave the group; the listener hears of the partitions first."""
+        self._consumer.close()
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.info("partitions assigned", partitions=_numbers(partitions))
+        self._listener.assigned(_keys(partitions))
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.info("partitions revoked", partitions=_numbers(partitions))
+        self._listener.revoked(_keys(partitions))
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.warning("partitions lost", partitions=_numbers(partitions))
+        self._listener.lost(_keys(partitions))
+
+
+def _record(message: Message) -> Record:
+    kind, timestamp = message.timestamp()
+    return Record(
+        topic=str(message.topic()),
+        partition=int(message.partition() or 0),
+        offset=int(message.offset() or 0),
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        headers=headers_of(message),
+        timestamp_ms=timestamp if kind else None,
+    )
+
+
+def _bytes(raw: str | bytes | None) -> bytes | None:
+    return raw.encode() if isinstance(raw, str) else raw
+
+
+def _positions(offsets: Mapping[Partition, int | None]) -> list[TopicPartition]:
+    return [
+        TopicPartition(topic, number) if offset is None else TopicPartition(topic, number, offset)
+        for (topic, number), offset in offsets.items()
+    ]
+
+
+def _keys(partitions: list[TopicPartition]) -> list[Partition]:
+    return [(p.topic, p.partition) for p in partitions]
+
+
+def _numbers(partitions: list[TopicPartition]) -> list[int]:
+    return sorted(p.partition for p in partitions)

@@ -1,0 +1,282 @@
+"""The loop that wires the parts: poll, prepare, speak, finish, publish.
+
+Three kinds of threads, and one rule each:
+
+- the poll thread (the caller's) alone touches consumer, producer and ledger; it waits for neither
+  the device nor the store;
+- the I/O threads prepare and finish; they may wait, for as long as somebody wants the result;
+- the lanes (see lanes) wait for the device alone.
+
+What passes between them: tickets and jobs forwards, outcomes back through one queue.
+"""
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from processor.batcher import Batcher, BatchLimits
+from processor.codec import Codec
+from processor.engines.base import Engine
+from processor.errors import Code, RequestError, Stage
+from processor.finish import Finisher
+from processor.job import Job, Outcome, Record, Segment, Ticket
+from processor.lanes import Lanes
+from processor.ledger import Ledger, Partition
+from processor.patience import Abandoned, Patience
+from processor.pool import Pool
+from processor.prepare import Hit, Preparer
+from processor.publisher import Publisher
+from processor.settings import Settings
+from processor.source import KafkaSource, RebalanceListener
+from processor.store import ObjectStore
+from processor.window import Load, Window
+
+__all__ = ["Worker"]
+
+_log = structlog.get_logger()
+
+#: The longest that poll blocks when nothing is under way: how soon a stop is noticed, in seconds.
+_IDLE_S = 0.5
+#: Records taken at once; small enough that a flush is never far off.
+_AT_ONCE = 64
+
+
+class Worker(RebalanceListener):
+    """One member of the consumer group, with its engine. ``run`` returns after ``stop``.
+
+    The engine must be warm. ``connect`` makes the source; the worker listens to its rebalances.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: ObjectStore,
+        codec: Codec,
+        publisher: Publisher,
+        connect: Callable[[RebalanceListener], KafkaSource],
+    ) -> None:
+        able = engine.capabilities
+        limits = settings.worker
+        self._drain_s = limits.drain_s
+        self._flush_s = settings.worker.flush_ms / 1000
+        self._stopping = threading.Event()
+        self._patience = Patience()
+        self._window = Window(
+            Load(limits.window_requests, limits.window_characters, limits.window_audio_bytes)
+        )
+        self._ledger: Ledger[Outcome] = Ledger()
+        self._tickets: set[Ticket] = set()
+        self._outcomes: queue.SimpleQueue[tuple[Ticket, Outcome | None]] = queue.SimpleQueue()
+        self._pool: Batcher[Segment] = Batcher(
+            BatchLimits(
+                max_batch=min(able.max_batch, settings.engine.max_batch),
+                max_wait_s=settings.engine.max_wait_ms / 1000,
+            )
+        )
+        self._preparer = Preparer(settings, codec, engine, store, self._patience)
+        self._finisher = Finisher(settings, codec, able, store, self._patience)
+        self._lanes = Lanes(engine, self._pool, self._hand_over)
+        self._io = Pool("io", limits.io_threads)
+        self._publisher = publisher
+        self._connect = connect
+        self._paused: set[Partition] = set()
+        self._flushed = 0.0
+        self.counts: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        """Ask ``run`` to drain and return. From any thread or a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until ``stop``. Raises PublishError, SettingsError or BrokerUnavailable if the
+        worker can't go on; then, as after a crash, nothing unfinished is committed."""
+        self._source = self._connect(self)
+        self._lanes.start()
+        _log.info("worker ready")
+        try:
+            while not self._stopping.is_set():
+                self._step(_AT_ONCE, self._poll_timeout())
+            self._drain()
+        finally:
+            self._shut()
+
+    # -- the poll thread ------------------------------------------------------------------------
+
+    def _step(self, most: int, timeout_s: float) -> None:
+        room = self._window.limit.requests - self._ledger.under_way()
+        for record in self._source.poll(max(1, min(most, room)), timeout_s):
+            self._accept(record)
+        self._collect(0.0)
+        now = time.monotonic()
+        if now - self._flushed >= self._flush_s:
+            self._flush()
+            self._flushed = now
+        self._hold_back()
+
+    def _poll_timeout(self) -> float:
+        return max(0.005, self._flush_s / 2) if self._ledger.under_way() else _IDLE_S
+
+    def _accept(self, record: Record) -> None:
+        tenure = self._ledger.take((record.topic, record.partition), record.offset)
+        if tenure is None:  # left in the client's queue by a partition that is no longer ours
+            return
+        ticket = Ticket(record, tenure, self._window)
+        self._tickets.add(ticket)
+        self._io.submit(lambda: self._prepare(ticket))
+
+    def _collect(self, timeout_s: float) -> None:
+        """Enter what has come back; waits up to ``timeout_s`` for the first."""
+        try:
+            while True:
+                ticket, outcome = self._outcomes.get(timeout_s > 0, timeout_s)
+                timeout_s = 0.0
+                ticket.release()
+                self._tickets.discard(ticket)
+                if outcome is not None:
+                    self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
+        except queue.Empty:
+            return
+
+    def _flush(self) -> None:
+        """Publish every finished prefix and commit it."""
+        moves = self._ledger.ready()
+        if not moves:
+            return
+        outcomes = [outcome for _, _, prefix in moves for outcome in prefix]
+        self._publisher.publish(
+            [message for outcome in outcomes for message in outcome.messages],
+            {partition: position for partition, position, _ in moves},
+            self._source,
+        )
+        for partition, position, _ in moves:
+            self._ledger.settle(partition, position)
+        self.counts.update(str(outcome.status or "dead letter only") for outcome in outcomes)
+
+    def _hold_back(self) -> None:
+        """Pause all partitions while the window is full."""
+        if self._window.full(self._ledger.under_way()):
+            fresh = set(self._ledger.partitions) - self._paused
+            if fresh:
+                self._source.pause(fresh)
+                self._paused |= fresh
+        elif self._paused:
+            self._source.resume(self._paused)
+            self._paused.clear()
+
+    def _settle(self, partitions: list[Partition], seconds: float) -> None:
+        """Let work of these partitions finish and publish it; give up after ``seconds``."""
+        deadline = time.monotonic() + seconds
+        while self._ledger.under_way(partitions) and (left := deadline - time.monotonic()) > 0:
+            self._collect(min(left, self._flush_s))
+            self._flush()
+
+    def _drain(self) -> None:
+        under_way = self._ledger.under_way()
+        _log.info("draining", requests=under_way, seconds=self._drain_s)
+        deadline = time.monotonic() + self._drain_s
+        self._source.pause(self._ledger.partitions)
+        self._paused = set(self._ledger.partitions)
+        while self._ledger.under_way() and time.monotonic() < deadline:
+            # Polling goes on, with all partitions paused: a rebalance must not wait for the drain.
+            self._source.poll(1, 0)
+            self._collect(self._flush_s)
+            self._flush()
+        if left := self._ledger.under_way():
+            _log.warning("not finished in time; left to the next owner", requests=left)
+
+    def _shut(self) -> None:
+        self._drain_s = 0.0  # the rebalance that closing brings must not wait again
+        self._patience.end()
+        self._pool.close()
+        self._io.close()
+        self._source.close()
+        self._ledger.close(self._ledger.partitions)
+        self._publisher.close()
+        if not self._lanes.join(timeout_s=5.0):
+            _log.warning("the engine is still at work; leaving it")
+        _log.info("worker stopped", **self.counts)
+
+    # -- rebalances, within poll ----------------------------------------------------------------
+
+    def assigned(self, partitions: list[Partition]) -> None:
+        self._ledger.open(partitions)
+        self._paused -= set(partitions)
+
+    def revoked(self, partitions: list[Partition]) -> None:
+        self._settle(partitions, self._drain_s)
+        self.lost(partitions)
+
+    def lost(self, partitions: list[Partition]) -> None:
+        self._ledger.close(partitions)
+        self._paused -= set(partitions)
+        # What is under way there may never come back: the pool forgets what nobody wants.
+        for ticket in [ticket for ticket in self._tickets if ticket.tenure.over]:
+            ticket.release()
+            self._tickets.discard(ticket)
+
+    # -- the I/O threads ------------------------------------------------------------------------
+
+    def _prepare(self, ticket: Ticket) -> None:
+        fields: dict[str, object] = {}
+
+        def stage() -> Outcome | None:
+            nonlocal fields
+            fields = self._patience.through(
+                lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
+            )
+            ready = self._preparer.prepare(ticket, fields)
+            if isinstance(ready, Hit):
+                return self._finisher.answer(ready.job, ready.manifest)
+            self._pool.put(ready.segments)
+            return None
+
+        self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
+
+    def _hand_over(self, job: Job) -> None:
+        """A job is spoken; called from a lane."""
+        self._io.submit(lambda: self._finish(job))
+
+    def _finish(self, job: Job) -> None:
+        known: dict[str, object] = {
+            name: getattr(job.request, name)
+            for name in ("request_id", "tenant", "job_id", "document_id", "index", "metadata")
+        }
+        self._guarded(job.ticket, lambda: self._finisher.finish(job), lambda: known, Stage.ENCODE)
+
+    def _guarded(
+        self,
+        ticket: Ticket,
+        stage: Callable[[], Outcome | None],
+        fields: Callable[[], dict[str, object]],
+        name: Stage,
+    ) -> None:
+        """Run a stage: whatever happens in it, the ticket gets its outcome, once."""
+        record = ticket.record
+        log = _log.bind(
+            topic=record.topic, partition=record.partition, offset=record.offset, stage=name.value
+        )
+        outcome: Outcome | None = None
+        try:
+            outcome = stage()
+            if outcome is None:
+                return
+        except Abandoned:
+            log.debug("dropped: the partition is no longer ours")
+        except RequestError as error:
+            log.info("refused", code=error.code.value, field=error.field, reason=error.message)
+            outcome = self._finisher.refuse(record, fields(), error)
+        except Exception as error:  # a bug: this record fails, and with it nobody else
+            log.exception("internal error")
+            refusal = RequestError(
+                Code.INTERNAL,
+                f"an error of Speechmill's own ({type(error).__name__}); please report it",
+                stage=name,
+                retryable=True,
+            )
+            outcome = self._finisher.refuse(record, fields(), refusal)
+        self._outcomes.put((ticket, outcome))

@@ -1,0 +1,202 @@
+"""The client library: submit requests, know that they arrived, wait for their audio.
+
+Owns the producing side of the request topic. A ``SpeechProducer`` may be shared by threads.
+"""
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from processor import registry
+from processor.codec import Codec
+from processor.errors import Code, PublishError, RequestError, SpeechmillError, Stage
+from processor.events import SpeechCompleted, SpeechRequest, from_fields
+from processor.kafka import producer_config, topic_partitions
+from processor.settings import Settings, load
+from producers.completions import CompletionReader
+
+__all__ = ["ProducerBusy", "SpeechProducer", "Submission", "make_request"]
+
+
+class ProducerBusy(SpeechmillError):
+    """The broker takes requests more slowly than they come, and the time to wait is over."""
+
+
+def make_request(text: str | None = None, **fields: Any) -> SpeechRequest:
+    """A request with a fresh ``request_id`` and ``created_at`` unless they are given.
+
+    ``fields`` are those of SpeechRequest, ``output`` and ``emotion`` as dicts. Raises RequestError
+    that names the field at fault.
+    """
+    given = {"request_id": str(uuid.uuid4()), "created_at": datetime.now(UTC)} | fields
+    return from_fields(SpeechRequest, given if text is None else given | {"text": text})
+
+
+class Submission:
+    """One request on its way.
+
+    ``delivered`` is done when the broker has the request safely, or failed with PublishError.
+    ``completion`` is done when the worker has answered; its result is a SpeechCompleted, also of a
+    failed request (look at ``status``). Only a producer with ``follow=True`` fills it.
+    """
+
+    def __init__(self, request: SpeechRequest) -> None:
+        self.request = request
+        self.delivered: Future[None] = Future()
+        self.completion: Future[SpeechCompleted] = Future()
+
+
+class SpeechProducer:
+    """Submits to the request topic; with ``follow``, reads the completions of what it submitted.
+
+    Without ``settings`` they are loaded as by the command line (environment, files).
+    Raises BrokerUnavailable if no broker answers, SettingsError if a topic is missing.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, follow: bool = False) -> None:
+        self._settings = settings or load()
+        kafka = self._settings.kafka
+        if not topic_partitions(kafka, timeout_s=10.0).get(kafka.requests):
+            raise PublishError(
+                f"kafka.requests: there is no topic {kafka.requests}; "
+                "`speechmill topics create` makes it"
+            )
+        self._codec = Codec(registry.connect(self._settings.registry))
+        self._waiting: dict[str, list[Submission]] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._reader = CompletionReader(kafka, self._codec) if follow else None
+        self._producer = Producer(producer_config(kafka, "speechmill-producer"))
+        self._threads = [threading.Thread(target=self._report, name="reports", daemon=True)]
+        if self._reader is not None:
+            self._threads.append(
+                threading.Thread(
+                    target=self._follow, args=(self._reader,), name="completions", daemon=True
+                )
+            )
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def topic(self) -> str:
+        """The request topic."""
+        return self._settings.kafka.requests
+
+    def submit(self, request: SpeechRequest, *, timeout_s: float = 60.0) -> Submission:
+        """Hand over one request; returns at once unless the client's queue is full.
+
+        Raises RequestError if the text is longer than a worker takes, ProducerBusy if the queue was
+        full for ``timeout_s``, PublishError if the broker can never take it.
+        """
+        limit = self._settings.text.max_characters
+        if request.text is not None and len(request.text) > limit:
+            raise RequestError(
+                Code.TEXT_TOO_LONG,
+                f"text: longer than {limit} characters; split it, as "
+                "producers.documents.split_text does",
+                stage=Stage.PREPARE,
+                field="text",
+            )
+        submission = Submission(request)
+        if self._reader is not None:
+            with self._lock:
+                self._waiting.setdefault(request.request_id, []).append(submission)
+        try:
+            self._produce(submission, timeout_s)
+        except SpeechmillError:
+            self._forget(submission)
+            raise
+        return submission
+
+    def submit_many(
+        self, requests: Iterable[SpeechRequest], *, timeout_s: float = 60.0
+    ) -> Iterator[Submission]:
+        """``submit`` each as it is asked for: a source of any length takes bounded memory."""
+        for request in requests:
+            yield self.submit(request, timeout_s=timeout_s)
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until the broker has all requests; how many it has not after ``timeout_s``."""
+        return self._producer.flush(timeout_s)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Deliver what is under way. Raises ProducerBusy if some could not be delivered in time."""
+        left = self._producer.flush(timeout_s)
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+        if self._reader is not None:
+            self._reader.close()
+        if left:
+            raise ProducerBusy(f"{left} requests were not delivered within {timeout_s:g} s")
+
+    def __enter__(self) -> "SpeechProducer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # On the way out of an error, do not hide it behind a wait for the broker.
+        self.close(timeout_s=30.0 if kind is None else 1.0)
+
+    def _produce(self, submission: Submission, timeout_s: float) -> None:
+        request, topic = submission.request, self._settings.kafka.requests
+        value = self._codec.encode(request, topic=topic)
+
+        def report(error: KafkaError | None, _: object) -> None:
+            if error is None:
+                submission.delivered.set_result(None)
+                return
+            failure = PublishError(f"{request.request_id}: {error.str()}")
+            submission.delivered.set_exception(failure)
+            if not submission.completion.done():
+                submission.completion.set_exception(failure)
+            self._forget(submission)
+
+        # Parts of a document share a key, and so a partition: they are answered in order.
+        key = (request.document_id or request.request_id).encode()
+        waited = 0.0
+        while True:
+            try:
+                self._producer.produce(topic, key=key, value=value, on_delivery=report)
+            except BufferError:
+                if waited >= timeout_s:
+                    raise ProducerBusy(
+                        f"the broker took nothing for {timeout_s:g} s; see `speechmill doctor`"
+                    ) from None
+                self._closing.wait(0.05)  # the reports thread makes room meanwhile
+                waited += 0.05
+            except KafkaException as error:
+                raise PublishError(f"{request.request_id}: {error.args[0].str()}") from error
+            else:
+                return
+
+    def _forget(self, submission: Submission) -> None:
+        with self._lock:
+            waiting = self._waiting.get(submission.request.request_id, [])
+            if submission in waiting:
+                waiting.remove(submission)
+
+    def _report(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.2)
+
+    def _follow(self, reader: CompletionReader) -> None:
+        while not self._closing.is_set():
+            for event in reader.read(0.2):
+                with self._lock:
+                    waiting = self._waiting.get(event.request_id)
+                    submission = waiting.pop(0) if waiting else None
+                    if not waiting:
+                        self._waiting.pop(event.request_id, None)
+                if submission is not None:
+                    submission.completion.set_result(event)

@@ -1,0 +1,1 @@
+"""Listening tests: transcribe synthesised speech offline and compare it with its text."""
