@@ -6,13 +6,21 @@ pool, and lets lanes wait for work without polling. Knows no engine and no Kafka
 
 import threading
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["BatchLimits", "Batcher", "Waiting", "choose", "weigh"]
+
+
+#: How long a Latin letter of speech takes to play, roughly, in seconds.
+_SECONDS_PER_WEIGHT = 0.06
+#: Requests that one choice looks at: enough to fill any batch, and it bounds the cost of choosing.
+_LOOK_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +54,23 @@ def weigh(text: str) -> float:
 def choose(groups: Sequence[Sequence[float]], limits: BatchLimits) -> list[int]:
     """How many segments to take from each group's front, for one batch.
 
-    ``groups`` are the weights of the waiting segments of each request, the request whose turn it is
-    first; none is empty. The first segment of the first group is always taken, so every request's
-    turn comes; then one from each group in turn, as long as the batch has room and the weights stay
-    within ``spread`` of each other.
+    ``groups`` are the weights of the waiting segments of each request, the most urgent request
+    first; none is empty. The first segment of the first group is always taken; then the batch is
+    filled in order of urgency, as long as the weights stay within ``spread`` of each other.
     """
     counts = [0] * len(groups)
     if not groups:
         return counts
     low = high = groups[0][0]
-    total, added = 0, True
-    while added and total < limits.max_batch:
-        added = False
-        for number, weights in enumerate(groups):
-            if total == limits.max_batch:
+    total = 0
+    for number, weights in enumerate(groups):
+        for weight in weights:
+            fits = max(high, weight) <= limits.spread * min(low, weight)
+            if not fits or total == limits.max_batch:
                 break
-            if counts[number] == len(weights):
-                continue
-            weight = weights[counts[number]]
-            if max(high, weight) > limits.spread * min(low, weight):
-                continue
             low, high = min(low, weight), max(high, weight)
             counts[number] += 1
             total += 1
-            added = True
     return counts
 
 
@@ -78,26 +79,34 @@ S = TypeVar("S", bound=Waiting)
 
 @dataclass(slots=True)
 class _Group(Generic[S]):
-    """One request's waiting segments."""
+    """One request's waiting segments. ``due`` is what makes it urgent."""
 
     since: float
-    waiting: deque[S] = field(default_factory=deque)
+    due: float
+    waiting: deque[S]
 
 
 class Batcher(Generic[S]):
-    """The pool. ``put`` from any thread, ``take`` from one thread a lane."""
+    """The pool. ``put`` from any thread, ``take`` from one thread a lane.
+
+    A request is due when it came plus the time that it takes to play: a greeting behind a book is
+    spoken at once, two of a length are spoken in the order in which they came, and whatever has
+    waited for long enough comes before all that is new, so nothing starves.
+    """
 
     def __init__(self, limits: BatchLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._clock = clock
-        self._groups: deque[_Group[S]] = deque()
+        self._groups: list[_Group[S]] = []  # by due
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, segments: Sequence[S]) -> None:
         """Add one request's segments, in order."""
+        now = self._clock()
+        due = now + sum(segment.weight for segment in segments) * _SECONDS_PER_WEIGHT
         with self._changed:
-            self._groups.append(_Group(self._clock(), deque(segments)))
+            insort(self._groups, _Group(now, due, deque(segments)), key=attrgetter("due"))
             self._changed.notify_all()
 
     def take(self) -> list[S]:
@@ -121,12 +130,15 @@ class Batcher(Generic[S]):
             self._changed.notify_all()
 
     def _choice(self) -> list[int]:
-        # A batch takes no more than max_batch from one group, so no more need be looked at.
-        front = [
-            [segment.weight for segment in islice(group.waiting, self._limits.max_batch)]
-            for group in self._groups
-        ]
-        return choose(front, self._limits)
+        # A batch takes no more than max_batch, so no more need be looked at.
+        most = self._limits.max_batch
+        return choose(
+            [
+                [segment.weight for segment in islice(group.waiting, most)]
+                for group in self._groups[:_LOOK_AHEAD]
+            ],
+            self._limits,
+        )
 
     def _wait(self, counts: Sequence[int]) -> float | None:
         """Seconds until the batch may go: 0 now, None when something must come first."""
@@ -139,18 +151,12 @@ class Batcher(Generic[S]):
 
     def _remove(self, counts: Sequence[int]) -> list[S]:
         batch: list[S] = []
-        served = deque[_Group[S]]()
-        for count in counts:
-            group = self._groups.popleft()
+        for group, count in zip(self._groups, counts, strict=False):
             batch += [group.waiting.popleft() for _ in range(count)]
-            if group.waiting:
-                (served if count else self._groups).append(group)
-        self._groups.extend(served)  # whoever was served goes to the end of the queue
+        self._groups = [group for group in self._groups if group.waiting]
         return batch
 
     def _forget_dropped(self) -> None:
-        for group in self._groups:
-            if group.waiting[0].dropped:
-                group.waiting.clear()
-        if any(not group.waiting for group in self._groups):
-            self._groups = deque(group for group in self._groups if group.waiting)
+        # A request is dropped as a whole, so its first segment speaks for all.
+        if any(group.waiting[0].dropped for group in self._groups):
+            self._groups = [group for group in self._groups if not group.waiting[0].dropped]

@@ -82,6 +82,7 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     if settings.group_protocol == "classic":  # with KIP-848 the broker decides both
         config["partition.assignment.strategy"] = "cooperative-sticky"
         config["session.timeout.ms"] = settings.session_timeout_ms
+        config["heartbeat.interval.ms"] = min(3000, settings.session_timeout_ms // 3)
     return config
 
 

@@ -1,0 +1,47 @@
+"""Workers of one group share the partitions, and one that joins takes its share."""
+
+from typing import Any
+
+from processor.local.child import Child
+from tests.integration.mill import Mill
+from tests.waiting import eventually
+
+
+def partitions_of(mill: Mill, child: Child) -> set[int]:
+    """What a worker holds, by its own log."""
+    held: set[int] = set()
+    for line in mill.log_of(child):
+        if line["event"] == "partitions assigned":
+            held |= set(line["partitions"])
+        elif line["event"] in ("partitions revoked", "partitions lost"):
+            held -= set(line["partitions"])
+    return held
+
+
+def test_two_workers_share_eight_partitions_and_a_third_takes_its_share(mill: Mill) -> None:
+    first, second = mill.start_process("first"), mill.start_process("second")
+
+    def shared_by(*workers: Child) -> list[set[int]] | None:
+        held = [partitions_of(mill, worker) for worker in workers]
+        whole = set().union(*held) == set(range(8)) and sum(map(len, held)) == 8
+        return held if whole and all(held) else None
+
+    eventually(lambda: shared_by(first, second), "two workers to share eight partitions", 60)
+    asked = [mill.ask(f"Round one, {n}.", partition=n % 8).request_id for n in range(80)]
+    by_worker = count_by_worker(mill, 80)
+    assert set(by_worker) == {"first", "second"}
+
+    third = mill.start_process("third")
+    eventually(lambda: shared_by(first, second, third), "a third worker to get its share", 60)
+    asked += [mill.ask(f"Round two, {n}.", partition=n % 8).request_id for n in range(80)]
+
+    events = mill.completions(160)
+    assert sorted(event.request_id for event in events) == sorted(asked)
+    assert set(count_by_worker(mill, 160)) == {"first", "second", "third"}
+
+
+def count_by_worker(mill: Mill, count: int) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    for event in mill.completions(count, 60):
+        counts[event.worker] = counts.get(event.worker, 0) + 1
+    return counts
