@@ -75,7 +75,9 @@ def join(parts: Sequence[Samples], pauses_ms: Sequence[int], sample_rate: int) -
 
 def measure(samples: Samples) -> Quality:
     """Peak and RMS in dB of full scale. Raises RequestError (ENGINE_FAILED) for audio that is none:
-    samples that are not finite, or silence from end to end."""
+    samples that are not finite, or none, or silence from end to end."""
+    if not len(samples):
+        raise _broken("it has no samples")
     if not np.isfinite(samples).all():
         raise _broken("some samples are not finite numbers")
     peak = float(np.abs(samples).max())

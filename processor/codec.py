@@ -96,6 +96,14 @@ class Codec:
         fastavro.schemaless_writer(out, self._parsed[kind], to_fields(event))
         return out.getvalue()
 
+    def ready(self, kind: type, topic: str) -> None:
+        """Register the schema of ``topic`` now, so that a refusal ends a start and not a request.
+
+        Raises SettingsError if the registry refuses, RegistryUnavailable.
+        """
+        if self._registry is not None:
+            self._registry.register(f"{topic}-value", _SCHEMAS[kind])
+
     @staticmethod
     def encode_json(event: SpeechRequest | SpeechCompleted) -> bytes:
         """The event as JSON, for people and scripts."""
@@ -125,8 +133,8 @@ class Codec:
         writer = self._writers.get(payload[2:10])
         if writer is None:
             raise Undecodable(
-                f"unknown Avro schema, fingerprint {payload[2:10].hex()}; upgrade this reader, add "
-                "the schema to schema_dir, or use a Schema Registry",
+                f"unknown Avro schema, fingerprint {payload[2:10].hex()}; upgrade this reader, or "
+                "use a Schema Registry",
                 Code.UNKNOWN_SCHEMA,
             )
         return self._read(kind, writer, payload[10:])
@@ -141,7 +149,7 @@ class Codec:
             )
         schema_id = int.from_bytes(payload[1:5], "big")
         if schema_id not in self._by_id:
-            self._by_id[schema_id] = fastavro.parse_schema(self._registry.schema(schema_id))
+            self._by_id[schema_id] = _usable(self._registry.schema(schema_id), schema_id)
         return self._by_id[schema_id]
 
     def _read(self, kind: type, writer: Any, body: bytes) -> dict[str, Any]:
@@ -162,7 +170,7 @@ class Codec:
         ) as error:
             name = _SCHEMAS[kind]["name"]
             raise Undecodable(
-                f"these bytes are no {name} ({type(error).__name__}: {error}); "
+                f"these bytes are no {name} ({type(error).__name__}: {str(error)[:200]}); "
                 "check the schema that the producer wrote with"
             ) from None
         if stream.tell() != len(body) or not isinstance(fields, dict):
@@ -173,6 +181,62 @@ class Codec:
 def _fingerprint(schema: AvroSchema) -> bytes:
     """CRC-64-AVRO of the parsing canonical form, little endian, as the header wants it."""
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _usable(schema: AvroSchema, schema_id: int) -> Any:
+    """A registry's schema, parsed. Raises Undecodable (UNKNOWN_SCHEMA) if it can't be read with."""
+    named: dict[str, Any] = {}
+    try:
+        parsed = fastavro.parse_schema(schema, named_schemas=named)
+        _check_bounded(parsed, named, ())
+    except (
+        fastavro.schema.SchemaParseException,
+        fastavro.schema.UnknownType,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise Undecodable(
+            f"schema {schema_id} of the Schema Registry can't be used "
+            f"({type(error).__name__}: {str(error)[:200]}); write with an Avro record schema",
+            Code.UNKNOWN_SCHEMA,
+        ) from None
+    return parsed
+
+
+def _check_bounded(schema: Any, named: Mapping[str, Any], inside: tuple[str, ...]) -> None:
+    """Raise ValueError unless a record's size bounds what is read from it.
+
+    fastavro reads a type within itself by C recursion, and a few kilobytes overflow the stack;
+    items that take no bytes can be claimed by the billion.
+    """
+    if isinstance(schema, str):
+        if schema in inside:
+            raise ValueError(f"{schema} holds itself")
+    elif isinstance(schema, list):
+        for branch in schema:
+            _check_bounded(branch, named, inside)
+    elif schema["type"] in ("record", "error"):
+        for field in schema["fields"]:
+            _check_bounded(field["type"], named, (*inside, schema["name"]))
+    elif schema["type"] in ("array", "map"):
+        items = schema["items" if schema["type"] == "array" else "values"]
+        if schema["type"] == "array" and _takes_no_bytes(items, named):
+            raise ValueError("it has an array whose items take no bytes")
+        _check_bounded(items, named, inside)
+
+
+def _takes_no_bytes(schema: Any, named: Mapping[str, Any]) -> bool:
+    if isinstance(schema, str):
+        return _takes_no_bytes(named[schema], named) if schema in named else schema == "null"
+    if isinstance(schema, list):
+        return False
+    if schema["type"] in ("record", "error"):
+        return all(_takes_no_bytes(field["type"], named) for field in schema["fields"])
+    return bool(schema["type"] == "null" or (schema["type"] == "fixed" and schema["size"] == 0))
 
 
 def _form(payload: bytes, headers: Mapping[str, bytes]) -> str:
@@ -192,7 +256,9 @@ def _form(payload: bytes, headers: Mapping[str, bytes]) -> str:
         name = stated.decode("latin-1").split(";")[0].strip().lower()
         promised = CONTENT_TYPES.get(name)
         if promised is None:
-            raise Undecodable(f"content-type {name!r} is not read; use {', '.join(CONTENT_TYPES)}")
+            raise Undecodable(
+                f"content-type {name[:100]!r} is not read; use {', '.join(CONTENT_TYPES)}"
+            )
         if promised != form and not (promised == "avro" and form != "json"):
             raise Undecodable(f"the header says {name}, the bytes are {form}: make them agree")
     return form

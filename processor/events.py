@@ -6,12 +6,13 @@ between threads.
 """
 
 from dataclasses import fields as fields_of
-from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
 from pydantic import (
+    AfterValidator,
+    AwareDatetime,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -46,6 +47,16 @@ __all__ = [
     "to_json",
 ]
 
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair; UTF-8 can't
+        raise PydanticCustomError("string_unicode", "half a character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
@@ -131,7 +142,7 @@ class Output:
 
     format: AudioFormat = AudioFormat.WAV
     sample_rate: Annotated[int, Field(ge=8000, le=48000)] | None = None
-    channels: Literal[1, 2] = 1
+    channels: Annotated[int, Field(ge=1, le=2)] = 1
     bitrate: Annotated[int, Field(ge=6000, le=512_000)] | None = None
     loudness_lufs: Annotated[float, Field(ge=-70, le=0, allow_inf_nan=False)] | None = None
     timestamps: Timestamps = Timestamps.SENTENCE
@@ -152,7 +163,7 @@ class SpeechRequest:
 
     request_id: Id
     tenant: Tenant = "default"
-    text: str | None = None
+    text: Text | None = None
     text_uri: S3Uri | None = None
     language: Language | None = None
     voice: Name | None = None
@@ -162,7 +173,7 @@ class SpeechRequest:
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     lexicon: Name | None = None
     output: Output = Field(default_factory=Output)
-    deadline: datetime | None = None
+    deadline: AwareDatetime | None = None
     job_id: Id | None = None
     document_id: Id | None = None
     index: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -173,7 +184,7 @@ class SpeechRequest:
         ],
         Field(max_length=64),
     ] = Field(default_factory=dict)
-    created_at: datetime | None = None
+    created_at: AwareDatetime | None = None
 
     @model_validator(mode="after")
     def _one_text(self) -> "SpeechRequest":
@@ -282,7 +293,7 @@ class SpeechCompleted:
     index: int | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     source: Source | None = None
-    completed_at: datetime | None = None
+    completed_at: AwareDatetime | None = None
 
 
 E = TypeVar("E", SpeechRequest, SpeechCompleted)
@@ -319,13 +330,22 @@ def from_fields(kind: type[E], fields: object) -> E:
 
 def _refusal(errors: list[ErrorDetails]) -> RequestError:
     first = errors[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
+    field = ".".join(str(part)[:_LONGEST_NAME] for part in _path(first)) or None
     more = f" ({len(errors) - 1} more fields are wrong)" if len(errors) > 1 else ""
     where = f"{field}: " if field else ""
     return RequestError(
         Code.INVALID_FIELD, f"{where}{_explain(first)}{more}", stage=Stage.DECODE, field=field
     )
 
+
+def _path(error: ErrorDetails) -> tuple[int | str, ...]:
+    """Where the field is. Of a dict's key that is wrong, pydantic says (dict, key, "[key]")."""
+    path = error["loc"]
+    return path[:-2] if len(path) > 2 and path[-1] == "[key]" else path
+
+
+#: Of a name that was sent, in characters: messages travel in headers, which must stay small.
+_LONGEST_NAME = 100
 
 _PATTERNS = {
     "tenant": "use a-z, 0-9, '-' and '_', at most 63, a letter or digit first",
@@ -335,16 +355,43 @@ _PATTERNS = {
 }
 
 
+_NO_INTEGER = "not a whole number in range; give one"
+_NO_NUMBER = "not a number; give one"
+_NO_OBJECT = "must be an object of fields"
+_NO_TIME = "not a time; write it as 2026-01-31T12:00:00Z"
+_REMEDIES = {
+    "missing": "missing; add it",
+    "finite_number": "not a finite number; give one",
+    "int": _NO_INTEGER,
+    "int_type": _NO_INTEGER,
+    "int_from_float": _NO_INTEGER,
+    "int_parsing_size": _NO_INTEGER,
+    "float": _NO_NUMBER,
+    "float_type": _NO_NUMBER,
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "dataclass_type": _NO_OBJECT,
+    "dataclass_exact_type": _NO_OBJECT,
+    "dict_type": _NO_OBJECT,
+    "string_unicode": "holds half of a surrogate pair, which is no character; leave it out",
+    "timezone_aware": "has no time zone; add one, as in 2026-01-31T12:00:00Z",
+    "datetime": _NO_TIME,
+    "datetime_type": _NO_TIME,
+    "datetime_from_date": _NO_TIME,
+}
+
+
 def _explain(error: ErrorDetails) -> str:
     """What is wrong with one field and what to do; never what was sent, which may be private."""
-    bounds = error.get("ctx", {})
+    kind, bounds = error["type"], error.get("ctx", {})
+    remedy = _REMEDIES.get(kind.removesuffix("_parsing"))
+    if remedy:
+        return remedy
     name = str(error["loc"][-1]) if error["loc"] else ""
-    match error["type"]:
-        case "missing":
-            return "missing; add it"
+    match kind:
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return f"no such field; did you mean {_closest(name)!r}?"
-        case "enum" | "literal_error":
+            return f"no such field; did you mean {_closest(error['loc'])!r}?"
+        case "enum":
             return f"unknown value; use one of {bounds['expected']}".replace("'unknown', ", "")
         case "string_pattern_mismatch":
             return f"not allowed; {_PATTERNS.get(name, 'use printable characters')}"
@@ -355,16 +402,19 @@ def _explain(error: ErrorDetails) -> str:
         case "greater_than_equal" | "less_than_equal" | "less_than" | "greater_than":
             sign = {"ge": "at least", "le": "at most", "lt": "less than", "gt": "more than"}
             return "out of range; " + " and ".join(
-                f"{sign[key]} {value:g}" for key, value in bounds.items() if key in sign
+                f"{sign[key]} {value}" for key, value in bounds.items() if key in sign
             )
-        case "finite_number":
-            return "not a finite number; give one"
-        case "dataclass_type" | "dict_type" | "dataclass_exact_type":
-            return "must be an object of fields"
         case _:
             return f"{error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _closest(name: str) -> str:
-    known = [field.name for kind in (SpeechRequest, Output, Emotion) for field in fields_of(kind)]
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), "text")
+def _closest(path: tuple[int | str, ...]) -> str:
+    """The field that was most likely meant, as a path; of two alike, the one beside it."""
+    groups = {"emotion": Emotion, "output": Output, "": SpeechRequest}
+    beside = str(path[0]) if len(path) > 1 else ""
+    known: dict[str, str] = {}
+    for group in sorted(groups, key=lambda name: name == beside):
+        for field in fields_of(groups[group]):
+            known[field.name] = f"{group}.{field.name}" if group else field.name
+    name = str(path[-1])[:_LONGEST_NAME]
+    return known[next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), "text")]

@@ -25,7 +25,7 @@ from processor.events import (
     Usage,
     from_fields,
 )
-from processor.job import Job, Message, Outcome, Record
+from processor.job import Job, Message, Outcome, Ticket
 from processor.manifest import Manifest, audio_key, manifest_key
 from processor.patience import Patience
 from processor.settings import Settings
@@ -110,14 +110,14 @@ class Finisher:
         """The outcome of a request whose result is in the store."""
         return self._completed(job, manifest, upload_ms=0.0, cache_hit=True)
 
-    def refuse(self, record: Record, fields: dict[str, object], error: RequestError) -> Outcome:
+    def refuse(self, ticket: Ticket, fields: dict[str, object], error: RequestError) -> Outcome:
         """The outcome of a request that can't be served: a failed completion and a dead letter.
 
         Bytes without a usable request_id have nobody to answer to: a dead letter alone. A request
-        that came too late is answered, and is no letter: it was good.
+        that came too late is answered, and is no letter: it was good. Raises Abandoned.
         """
         letter = dead_letter(
-            record,
+            ticket.record,
             error,
             topic=self._settings.kafka.deadletters,
             worker=self._settings.worker.name,
@@ -139,10 +139,10 @@ class Finisher:
                 field=error.field,
                 retryable=error.retryable,
             ),
-            source=record.source,
+            source=ticket.record.source,
             completed_at=datetime.now(UTC),
         )
-        message = self._message(completion, record)
+        message = self._message(completion, ticket)
         return Outcome((message,) if expired else (message, letter), completion.status)
 
     def _put(self, job: Job, manifest: Manifest, data: bytes) -> Manifest:
@@ -201,12 +201,15 @@ class Finisher:
             source=job.record.source,
             completed_at=now,
         )
-        return Outcome((self._message(completion, job.record),), completion.status)
+        return Outcome((self._message(completion, job.ticket),), completion.status)
 
-    def _message(self, completion: SpeechCompleted, record: Record) -> Message:
-        topic = self._settings.kafka.completions
+    def _message(self, completion: SpeechCompleted, ticket: Ticket) -> Message:
+        topic, record = self._settings.kafka.completions, ticket.record
         passed_on = tuple(item for item in record.headers if item[0].lower() in _PASSED_ON)
-        value = self._codec.encode(completion, topic=topic)
+        value = self._patience.through(
+            lambda: self._codec.encode(completion, topic=topic),
+            unwanted=lambda: ticket.tenure.over,
+        )
         return Message(topic, completion.request_id.encode(), value, passed_on, record.partition)
 
 

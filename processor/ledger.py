@@ -51,6 +51,7 @@ class _Book(Generic[T]):
     """One partition's records in offset order: a finished prefix may leave."""
 
     tenure: Tenure
+    last: int = -1
     entries: deque[_Entry[T]] = field(default_factory=deque)
     by_offset: dict[int, _Entry[T]] = field(default_factory=dict)
 
@@ -78,10 +79,11 @@ class Ledger(Generic[T]):
                 book.tenure.end()
 
     def take(self, partition: Partition, offset: int) -> Tenure | None:
-        """Enter a record. None if the partition is not ours or the record is already entered."""
+        """Enter a record. None if the partition is not ours, or the record was taken before."""
         book = self._books.get(partition)
-        if book is None or (book.entries and offset <= book.entries[-1].offset):
+        if book is None or offset <= book.last:
             return None
+        book.last = offset
         entry: _Entry[T] = _Entry(offset)
         book.entries.append(entry)
         book.by_offset[offset] = entry

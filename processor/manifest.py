@@ -18,7 +18,8 @@ from processor.settings import TextSettings
 
 __all__ = ["Identity", "Manifest", "audio_key", "identify", "manifest_key", "segment_seed"]
 
-#: Changes whenever the same identity would come to other audio: normalisation, joining, encoding.
+#: Changes whenever the same identity would come to other audio (normalisation, joining, encoding)
+#: or a manifest to another form: old and new workers then never meet under one key.
 _RECIPE = 1
 
 
@@ -46,11 +47,16 @@ def identify(
         "recipe": _RECIPE,
         "text": text,
         "engine": [engine.engine, engine.revision, engine.max_segment_characters],
-        "voice": [voice.name, voice.version],
+        "voice": [voice.name, voice.version, voice.language],  # its language says where to cut
         "speed": speed,
         "seed": seed,
         "pauses": [joining.sentence_pause_ms, joining.paragraph_pause_ms],
-        "output": [output.format.value, output.sample_rate, output.channels, output.bitrate],
+        "output": [
+            output.format.value,
+            output.sample_rate or engine.sample_rate,
+            output.channels,
+            output.bitrate,
+        ],
     }
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return Identity(hashlib.sha256(canonical.encode()).hexdigest(), voice, seed)
@@ -83,7 +89,6 @@ class Manifest:
     engine: str
     revision: str
     seed_used: int
-    version: int = 1
 
     def to_json(self) -> bytes:
         return _ADAPTER.dump_json(self)

@@ -175,10 +175,9 @@ class Preparer:
             raise _unsupported(
                 "speed", f"{able.engine} speaks at {slowest:g} to {fastest:g}", "stay within it"
             )
-        if request.emotion is not None and not able.emotions:
-            raise _unsupported("emotion", f"{able.engine} has none", "leave it out")
-        if request.lexicon is not None and not able.lexicons:
-            raise _unsupported("lexicon", f"{able.engine} takes none", "leave it out")
+        for name in ("emotion", "lexicon"):
+            if getattr(request, name) is not None:
+                raise _unsupported(name, f"{able.engine} has none", "leave it out")
         if output.format not in FORMATS:
             names = ", ".join(form.value for form in FORMATS if form is not AudioFormat.UNKNOWN)
             raise _unsupported("output.format", "not written yet", f"use one of {names}")
@@ -213,8 +212,7 @@ class Preparer:
 def asked_at(request: SpeechRequest, record: Record) -> datetime:
     """When the request was made, by its own word or else by its record's time."""
     if request.created_at is not None:
-        stated = request.created_at
-        return stated if stated.tzinfo else stated.replace(tzinfo=UTC)
+        return request.created_at
     if record.timestamp_ms is not None:
         return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     return datetime.now(UTC)
@@ -222,10 +220,7 @@ def asked_at(request: SpeechRequest, record: Record) -> datetime:
 
 def refuse_expired(request: SpeechRequest) -> None:
     """Raise RequestError (DEADLINE_EXPIRED) if the request's deadline has passed."""
-    deadline = request.deadline
-    if deadline is None:
-        return
-    if (deadline if deadline.tzinfo else deadline.replace(tzinfo=UTC)) < datetime.now(UTC):
+    if request.deadline is not None and request.deadline < datetime.now(UTC):
         raise RequestError(
             Code.DEADLINE_EXPIRED,
             "deadline: it had passed before there was time for it; nothing was synthesised",

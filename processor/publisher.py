@@ -21,7 +21,7 @@ __all__ = ["AtLeastOnce", "Committer", "Publisher"]
 _log = structlog.get_logger()
 
 #: How long one call of flush waits before it says that the broker is away, in seconds.
-_PATIENCE_S = 30.0
+_PATIENCE_S = 2.0
 
 
 _Report = Callable[[KafkaError | None, object], None]
@@ -41,11 +41,13 @@ class Publisher(Protocol):
         messages: Sequence[Message],
         offsets: Mapping[Partition, int],
         committer: Committer,
+        give_up: Callable[[], bool],
     ) -> None:
         """Make ``messages`` visible and move the offsets; returns when both are safe.
 
-        Messages of one lane and topic appear in their order. Raises PublishError if the broker will
-        never take them: nothing was committed, and the worker must stop.
+        Messages of one lane and topic appear in their order. While the broker is away it waits,
+        until ``give_up``, and then raises BrokerUnavailable. Raises PublishError if the broker will
+        never take a message. In both cases nothing was committed, and the worker must stop.
         """
         ...
 
@@ -62,7 +64,9 @@ class AtLeastOnce:
         self, settings: KafkaSettings, client_id: str, partitions: Mapping[str, int]
     ) -> None:
         """``partitions``: how many each topic has that is written to."""
-        self._producer = Producer(producer_config(settings, client_id))
+        # No time-out of its own: to give a message up and produce it again would break the order.
+        config = producer_config(settings, client_id) | {"message.timeout.ms": 0}
+        self._producer = Producer(config)
         self._partitions = partitions
 
     def publish(
@@ -70,10 +74,22 @@ class AtLeastOnce:
         messages: Sequence[Message],
         offsets: Mapping[Partition, int],
         committer: Committer,
+        give_up: Callable[[], bool],
     ) -> None:
-        waiting = list(messages)
-        while waiting:
-            waiting = self._produce(waiting)
+        refused: list[tuple[Message, KafkaError]] = []
+        for message in messages:
+
+            def report(error: KafkaError | None, _: object, message: Message = message) -> None:
+                if error is not None:
+                    refused.append((message, error))
+
+            self._enqueue(message, report, give_up)
+        while self._producer.flush(_PATIENCE_S):
+            _log.warning("no broker confirms; waiting", messages=len(self._producer))
+            _check(give_up)
+        if refused:
+            message, error = refused[0]
+            raise PublishError(f"{message.topic} does not take a message: {error.str()}")
         try:
             committer.commit(offsets)
         except BrokerUnavailable as error:
@@ -81,31 +97,10 @@ class AtLeastOnce:
             _log.warning("offsets not committed; some requests may be answered twice", reason=error)
 
     def close(self) -> None:
+        self._producer.purge()
         self._producer.flush(_PATIENCE_S)
 
-    def _produce(self, messages: Sequence[Message]) -> list[Message]:
-        """Produce and wait; those that a passing condition kept out, to be produced again."""
-        again: list[Message] = []
-        refused: list[tuple[Message, KafkaError]] = []
-        for message in messages:
-
-            def report(error: KafkaError | None, _: object, message: Message = message) -> None:
-                if error is None:
-                    return
-                if error.code() in _PASSING or error.retriable():
-                    again.append(message)
-                else:
-                    refused.append((message, error))
-
-            self._enqueue(message, report)
-        while self._producer.flush(_PATIENCE_S):
-            _log.warning("no broker confirms; waiting", messages=len(self._producer))
-        if refused:
-            message, error = refused[0]
-            raise PublishError(f"{message.topic} does not take a message: {error.str()}")
-        return again
-
-    def _enqueue(self, message: Message, report: _Report) -> None:
+    def _enqueue(self, message: Message, report: _Report, give_up: Callable[[], bool]) -> None:
         count = self._partitions[message.topic]
         while True:
             try:
@@ -119,6 +114,7 @@ class AtLeastOnce:
                 )
             except BufferError:  # the client's queue is full: let it send
                 self._producer.poll(0.1)
+                _check(give_up)
             except KafkaException as error:
                 raise PublishError(
                     f"{message.topic} does not take a message: {error.args[0].str()}"
@@ -127,5 +123,6 @@ class AtLeastOnce:
                 return
 
 
-# librdkafka gives a message up after five minutes of trying; the broker may still come back.
-_PASSING = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT})
+def _check(give_up: Callable[[], bool]) -> None:
+    if give_up():
+        raise BrokerUnavailable("no broker confirmed in time; the next owner does the rest again")

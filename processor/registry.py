@@ -4,9 +4,17 @@ Owns the translation of its errors. Any server with Confluent's HTTP interface w
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from processor.errors import Code, MissingExtra, RegistryUnavailable, Undecodable
+from processor.errors import (
+    Code,
+    MissingExtra,
+    RegistryUnavailable,
+    SettingsError,
+    Undecodable,
+)
 from processor.settings import RegistrySettings
 from schemas import AvroSchema
 
@@ -14,6 +22,9 @@ if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
 __all__ = ["ConfluentRegistry", "connect"]
+
+#: For one answer; the client has no limit of its own, and would hold a thread for good.
+_TIMEOUT_S = 10.0
 
 
 def connect(settings: RegistrySettings) -> "ConfluentRegistry | None":
@@ -24,7 +35,7 @@ def connect(settings: RegistrySettings) -> "ConfluentRegistry | None":
         from confluent_kafka.schema_registry import SchemaRegistryClient
     except ImportError as error:
         raise MissingExtra("the Schema Registry client", "registry") from error
-    config: dict[str, Any] = {"url": settings.url}
+    config: dict[str, Any] = {"url": settings.url, "timeout": _TIMEOUT_S}
     if settings.username and settings.password:
         config["basic.auth.user.info"] = (
             f"{settings.username}:{settings.password.get_secret_value()}"
@@ -41,16 +52,15 @@ class ConfluentRegistry:
     def schema(self, schema_id: int) -> AvroSchema:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-        try:
-            text = self._client.get_schema(schema_id).schema_str
-        except SchemaRegistryError as error:
-            if error.http_status_code == 404:
+        with _answering("Schema Registry"):
+            try:
+                text = self._client.get_schema(schema_id).schema_str
+            except SchemaRegistryError as error:
+                if error.http_status_code != 404:
+                    raise
                 raise Undecodable(
                     f"the Schema Registry has no schema {schema_id}", Code.UNKNOWN_SCHEMA
                 ) from None
-            raise RegistryUnavailable(f"Schema Registry: {error.error_message}") from error
-        except OSError as error:
-            raise RegistryUnavailable(f"Schema Registry: {error}") from error
         try:
             schema = json.loads(text or "")
         except ValueError:
@@ -61,18 +71,31 @@ class ConfluentRegistry:
 
     def ping(self) -> None:
         """Raise RegistryUnavailable if it does not answer."""
-        from confluent_kafka.schema_registry.error import SchemaRegistryError
-
-        try:
+        with _answering("registry.url"):
             self._client.get_subjects()
-        except (SchemaRegistryError, OSError) as error:
-            raise RegistryUnavailable(f"registry.url: {error}") from error
 
     def register(self, subject: str, schema: AvroSchema) -> int:
         from confluent_kafka.schema_registry import Schema
-        from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-        try:
+        with _answering(f"Schema Registry: {subject}"):
             return self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
-        except (SchemaRegistryError, OSError) as error:
-            raise RegistryUnavailable(f"Schema Registry: {subject}: {error}") from error
+
+
+#: Answers that no waiting will change: no credentials, no right, an incompatible or bad schema.
+_REFUSALS = frozenset({401, 403, 409, 422})
+
+
+@contextmanager
+def _answering(what: str) -> Iterator[None]:
+    """Turn what the client raises into SettingsError for a refusal, else RegistryUnavailable."""
+    import httpx2  # the client's HTTP library, whose errors it lets through
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    try:
+        yield
+    except SchemaRegistryError as error:
+        if error.http_status_code in _REFUSALS:
+            raise SettingsError(f"{what} was refused: {error.error_message}") from error
+        raise RegistryUnavailable(f"{what}: {error.error_message}") from error
+    except (httpx2.HTTPError, OSError, ValueError) as error:  # ValueError: the answer is no JSON
+        raise RegistryUnavailable(f"{what}: {error}") from error

@@ -16,12 +16,18 @@ __all__ = ["TextSegment", "cut_point", "segment"]
 
 # Where a sentence that is too long is cut, best first. Each matches what ends a piece.
 _CUTS = (
-    re.compile(r"[;:—–…。；：！？][\"'”’)\]]*\s*|\s[-–—]\s"),
+    re.compile(
+        r"[;:][\"'”’)\]]*\s+"  # not "10:30", not "https://"
+        r"|[—…。；：！？][\"'”’)\]]*\s*"
+        r"|–(?!\d)\s*"  # not "1914–1918"
+        r"|\s-\s"
+    ),
     re.compile(r"[,，、][\"'”’)\]]*(?:\s+|(?<=[，、]))"),
     re.compile(r"\s+"),
     # Chinese, Japanese and Thai have no spaces: any place between two such characters will do.
     re.compile(
-        r"[\u0e00-\u0e7f\u2e80-\u9fff\uf900-\ufaff](?=[\u0e00-\u0e7f\u2e80-\u9fff\uf900-\ufaff])"
+        r"[\u0e00-\u0e7f\u2e80-\u9fff\uf900-\ufaff]"
+        r"(?=[\u0e00-\u0e7f\u2e80-\u2fff\u3040-\u9fff\uf900-\ufaff])"  # not before "。"
     ),
     # The inside of a URL or a path.
     re.compile(r"[/?&=#._+-](?=\w)"),
@@ -49,7 +55,7 @@ def segment(text: str, language: str, limit: int) -> list[TextSegment]:
     for first, paragraph in _paragraphs(text):
         pieces = [
             TextSegment(text[start:end], start, end, last=False)
-            for start, end in _pieces(paragraph, first, language, limit)
+            for start, end in _pieces(text, first, paragraph, language, limit)
         ]
         if pieces:
             tail = pieces[-1]
@@ -75,7 +81,7 @@ def cut_point(text: str, limit: int, language: str) -> int:
         at += len(sentence)
     if ends and ends[-1] > 0:
         return ends[-1]
-    return _best_cut(text, 0, limit) or limit
+    return min(_best_cut(text, 0, limit) or limit, limit)
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
@@ -85,20 +91,29 @@ def _paragraphs(text: str) -> Iterator[tuple[int, str]]:
         at += len(paragraph) + 2
 
 
-def _pieces(paragraph: str, first: int, language: str, limit: int) -> Iterator[tuple[int, int]]:
-    at = 0
+def _pieces(
+    text: str, first: int, paragraph: str, language: str, limit: int
+) -> Iterator[tuple[int, int]]:
+    """Where the pieces of ``paragraph``, which begins at ``first``, lie in ``text``."""
+    at = first
     for sentence in sentencex.segment(language.split("-")[0].lower(), paragraph):
-        begin = paragraph.index(sentence.strip(), at)
+        begin = text.index(sentence.strip(), at)
         at = begin + len(sentence.strip())
-        for start, end in _fit(paragraph, begin, at, limit):
-            if any(char.isalnum() for char in paragraph[start:end]):
-                yield first + start, first + end
+        for start, end in _fit(text, begin, at, limit):
+            if _speakable(text[start:end]):
+                yield start, end
+
+
+def _speakable(text: str) -> bool:
+    return any(char.isalnum() for char in text)
 
 
 def _fit(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
     """``text[start:end]`` in pieces of at most ``limit``, without the spaces between them."""
     while end - start > limit:
         cut = _best_cut(text, start, start + limit)
+        if cut is None and not _speakable(text[start : start + limit]):
+            cut = start + limit  # a line of asterisks: it will not be spoken, so cut it anywhere
         if cut is None:
             raise RequestError(
                 Code.UNSUPPORTED_TEXT,
@@ -109,17 +124,26 @@ def _fit(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int
             )
         stripped = text[start:cut].rstrip()
         yield start, start + len(stripped)
-        start = cut + (len(text[cut:end]) - len(text[cut:end].lstrip()))
+        start = cut
+        while start < end and text[start].isspace():
+            start += 1
     if start < end:
         yield start, end
 
 
 def _best_cut(text: str, start: int, stop: int) -> int | None:
-    """The last place of the best kind; a poor kind beats a good one that leaves a tiny piece."""
+    """The last place of the best kind; a poor kind beats a good one that leaves a tiny piece.
+
+    One past ``stop`` if a space is there: what comes before it fits.
+    """
     least = start + (stop - start) // 4
     fallback = None
     for kind in _CUTS:
-        ends = [match.end() for match in kind.finditer(text, start, stop)]
+        ends = [
+            match.end()
+            for match in kind.finditer(text, start, stop + 1)
+            if match.end() <= stop or text[stop].isspace()
+        ]
         late = [end for end in ends if end > least]
         if late:
             return late[-1]

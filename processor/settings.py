@@ -199,9 +199,12 @@ def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -
 
 
 def _refuse_unknown_variables() -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}SETTINGS"}
+    groups = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in os.environ:
-        if name.startswith(PREFIX) and name.split("__")[0] not in known:
+        ours = name.upper()  # pydantic-settings reads them in either case
+        if not ours.startswith(PREFIX) or name == f"{PREFIX}SETTINGS":
+            continue
+        if ours.split("__")[0] not in groups:
             raise SettingsError(
                 f"{name}: no such setting; groups are {', '.join(Settings.model_fields)}, "
                 f"as in {PREFIX}KAFKA__BOOTSTRAP"

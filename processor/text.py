@@ -43,16 +43,32 @@ _FULL_WIDTH = {
 _LINE_ENDS = re.compile(r"\r\n?|[\u2028\u0085\v\f]")
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*|\u2029\s*")
 _SPACES = re.compile(r"[^\S\n]+")
+# NFC sorts the marks on a letter, which takes the square of their number. Unicode's Stream-Safe
+# Text Format (UAX #15) allows 30; no language needs more than a few.
+_MARKS = 30
+_MANY_MARKS = re.compile(rf"[^\w\s\x00-\u02ff]{{{_MARKS + 1},}}")
 _WIDE = r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 _WRAP_WIDE = re.compile(rf"(?<={_WIDE})[ \t]*\n[ \t]*(?={_WIDE})")
+
+# What is taken away may lay bare more of its kind ("- # A heading"). Nobody writes five deep; the
+# bound keeps "&amp;amp;amp;..." from taking a pass for each level.
+_PASSES = 8
 
 
 def normalise(text: str) -> str:
     """``text`` in NFC, without controls and markup; one space between words, ``\\n\\n`` between
-    paragraphs. Idempotent. May return an empty string."""
-    text = _clean_markup(_LINE_ENDS.sub("\n", text))
-    text = unicodedata.normalize("NFC", text.translate(_FULL_WIDTH))
+    paragraphs. Idempotent for markup up to eight deep. May return an empty string."""
+    for _ in range(_PASSES):
+        before, text = text, _normalise_once(text)
+        if text == before:
+            break
+    return text
+
+
+def _normalise_once(text: str) -> str:
+    text = _clean_markup(_LINE_ENDS.sub("\n", text)).translate(_FULL_WIDTH)
     text = "".join(_visible(char) for char in text)
+    text = unicodedata.normalize("NFC", _MANY_MARKS.sub(_fewer_marks, text))
     paragraphs = (_unwrap(part) for part in _PARAGRAPH.split(text))
     return "\n\n".join(part for part in paragraphs if part)
 
@@ -91,8 +107,17 @@ def _visible(char: str) -> str:
         return char
     category = unicodedata.category(char)
     if category in ("Cc", "Cf", "Cs", "Co", "Cn"):
-        return " " if char == "\t" else ""
+        return " " if char.isspace() else ""
     return " " if category == "Zs" else "\n" if category == "Zl" else char
+
+
+def _fewer_marks(match: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for char in match[0]:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= _MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def _unwrap(paragraph: str) -> str:

@@ -21,7 +21,7 @@ import structlog
 from processor.batcher import Batcher, BatchLimits
 from processor.codec import Codec
 from processor.engines.base import Engine
-from processor.errors import Code, RequestError, Stage
+from processor.errors import Code, RequestError, SpeechmillError, Stage
 from processor.finish import Finisher
 from processor.job import Job, Outcome, Record, Segment, Ticket
 from processor.lanes import Lanes
@@ -65,13 +65,16 @@ class Worker(RebalanceListener):
         self._drain_s = limits.drain_s
         self._flush_s = settings.worker.flush_ms / 1000
         self._stopping = threading.Event()
+        self._deadline = float("inf")  # of the stop, once there is one
         self._patience = Patience()
         self._window = Window(
             Load(limits.window_requests, limits.window_characters, limits.window_audio_bytes)
         )
         self._ledger: Ledger[Outcome] = Ledger()
         self._tickets: set[Ticket] = set()
-        self._outcomes: queue.SimpleQueue[tuple[Ticket, Outcome | None]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[Ticket, Outcome | Exception | None]] = (
+            queue.SimpleQueue()
+        )
         self._pool: Batcher[Segment] = Batcher(
             BatchLimits(
                 max_batch=min(able.max_batch, settings.engine.max_batch),
@@ -137,6 +140,8 @@ class Worker(RebalanceListener):
                 timeout_s = 0.0
                 ticket.release()
                 self._tickets.discard(ticket)
+                if isinstance(outcome, Exception):
+                    raise outcome
                 if outcome is not None:
                     self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
         except queue.Empty:
@@ -152,6 +157,7 @@ class Worker(RebalanceListener):
             [message for outcome in outcomes for message in outcome.messages],
             {partition: position for partition, position, _ in moves},
             self._source,
+            give_up=lambda: time.monotonic() > self._deadline,
         )
         for partition, position, _ in moves:
             self._ledger.settle(partition, position)
@@ -178,10 +184,10 @@ class Worker(RebalanceListener):
     def _drain(self) -> None:
         under_way = self._ledger.under_way()
         _log.info("draining", requests=under_way, seconds=self._drain_s)
-        deadline = time.monotonic() + self._drain_s
+        self._deadline = time.monotonic() + self._drain_s
         self._source.pause(self._ledger.partitions)
         self._paused = set(self._ledger.partitions)
-        while self._ledger.under_way() and time.monotonic() < deadline:
+        while self._ledger.under_way() and time.monotonic() < self._deadline:
             # Polling goes on, with all partitions paused: a rebalance must not wait for the drain.
             self._source.poll(1, 0)
             self._collect(self._flush_s)
@@ -260,23 +266,32 @@ class Worker(RebalanceListener):
         log = _log.bind(
             topic=record.topic, partition=record.partition, offset=record.offset, stage=name.value
         )
-        outcome: Outcome | None = None
+        result: Outcome | Exception | None
         try:
-            outcome = stage()
-            if outcome is None:
-                return
+            try:
+                result = stage()
+                if result is None:
+                    return
+            except RequestError as error:
+                log.info("refused", code=error.code.value, field=error.field, reason=error.message)
+                result = self._finisher.refuse(ticket, fields(), error)
+            except (Abandoned, SpeechmillError):
+                raise
+            except Exception as error:  # a bug: this record fails, and with it nobody else
+                log.exception("internal error")
+                result = self._finisher.refuse(ticket, fields(), _internal(error, name))
         except Abandoned:
             log.debug("dropped: the partition is no longer ours")
-        except RequestError as error:
-            log.info("refused", code=error.code.value, field=error.field, reason=error.message)
-            outcome = self._finisher.refuse(record, fields(), error)
-        except Exception as error:  # a bug: this record fails, and with it nobody else
-            log.exception("internal error")
-            refusal = RequestError(
-                Code.INTERNAL,
-                f"an error of Speechmill's own ({type(error).__name__}); please report it",
-                stage=name,
-                retryable=True,
-            )
-            outcome = self._finisher.refuse(record, fields(), refusal)
-        self._outcomes.put((ticket, outcome))
+            result = None
+        except Exception as error:  # noqa: BLE001 - no outcome: the poll thread raises it
+            result = error
+        self._outcomes.put((ticket, result))
+
+
+def _internal(error: Exception, stage: Stage) -> RequestError:
+    return RequestError(
+        Code.INTERNAL,
+        f"an error of Speechmill's own ({type(error).__name__}); please report it",
+        stage=stage,
+        retryable=True,
+    )

@@ -5,10 +5,11 @@ Owns the file formats that ``speechmill submit`` reads. Knows no broker.
 
 import codecs
 import csv
+import io
 import json
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,18 +121,18 @@ def _speakable(text: str) -> Iterator[str]:
 
 def _characters(stream: BinaryIO, name: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    line_ends = io.IncrementalNewlineDecoder(None, translate=True)  # CRLF may come in two chunks
     read = 0
-    while chunk := stream.read(_CHUNK_BYTES):
+    chunk = b"\n"
+    while chunk:
+        chunk = stream.read(_CHUNK_BYTES)
         try:
-            text = decoder.decode(chunk)
+            text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
+            # What the decoder held back of the chunk before is part of error.object.
             raise _not_utf8(name, read + error.start - (len(error.object) - len(chunk))) from None
         read += len(chunk)
-        yield text.replace("\r\n", "\n")
-    try:
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        raise _not_utf8(name, read) from None
+        yield line_ends.decode(text, final=not chunk)
 
 
 def _not_utf8(name: str, byte: int) -> DocumentError:
@@ -170,9 +171,11 @@ def _json_lines(lines: Iterator[str], name: str) -> Iterator[tuple[str, dict[str
 def _csv_rows(lines: Iterator[str], name: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     csv.field_size_limit(_MAX_LINE)
     rows = csv.DictReader(lines)
-    if "text" not in (rows.fieldnames or []) and "text_uri" not in (rows.fieldnames or []):
-        raise DocumentError(f"{name}: the first line must name the columns, one of them 'text'")
     try:
+        columns = rows.fieldnames or []
+        if "text" not in columns and "text_uri" not in columns:
+            raise DocumentError(f"{name}: the first line must name the columns, one of them 'text'")
+        _refuse_overlap(columns, name)
         for row in rows:
             place = f"{name}:{rows.line_num}"
             if None in row:
@@ -189,3 +192,11 @@ def _csv_rows(lines: Iterator[str], name: str) -> Iterator[tuple[str, dict[str, 
             yield place, entry
     except csv.Error as error:
         raise DocumentError(f"{name}:{rows.line_num}: {error}") from None
+
+
+def _refuse_overlap(columns: Sequence[str], name: str) -> None:
+    """Raise DocumentError if a column, such as ``output``, is a group of others too."""
+    for column in columns:
+        group = next((c for c in columns if column.startswith(f"{c}.")), None)
+        if group is not None:
+            raise DocumentError(f"{name}: the columns {group!r} and {column!r} overlap: keep one")

@@ -63,7 +63,10 @@ def _broker(settings: Settings) -> str:
 
 
 def _topics(settings: Settings) -> str:
-    found = topic_partitions(settings.kafka, timeout_s=5.0)
+    try:
+        found = topic_partitions(settings.kafka, timeout_s=1.0)
+    except SpeechmillError:
+        raise Unwell("not known while the broker is away") from None
     missing = [name for name in topic_names(settings.kafka) if name not in found]
     if missing:
         raise Unwell(f"missing: {', '.join(missing)}. Make them: speechmill topics create")

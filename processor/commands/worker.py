@@ -16,6 +16,7 @@ from processor.codec import Codec
 from processor.commands.console import settings_of
 from processor.engines.base import Engine
 from processor.errors import SettingsError, Unavailable
+from processor.events import SpeechCompleted
 from processor.kafka import topic_names, topic_partitions
 from processor.publisher import AtLeastOnce
 from processor.settings import Settings
@@ -37,13 +38,18 @@ def worker(context: typer.Context) -> None:
     topics = _wait_for(lambda: _topics(settings), settings.worker.startup_s)
     store = MinioStore(settings.store)
     _wait_for(store.check, settings.worker.startup_s)
+    codec = Codec(registry.connect(settings.registry))
+    _wait_for(
+        lambda: codec.ready(SpeechCompleted, settings.kafka.completions),
+        settings.worker.startup_s,
+    )
     engine = _warm(settings)
     try:
         mill = Worker(
             settings,
             engine,
             store,
-            Codec(registry.connect(settings.registry)),
+            codec,
             AtLeastOnce(settings.kafka, settings.worker.name, topics),
             lambda listener: KafkaSource(settings.kafka, settings.worker.name, listener),
         )

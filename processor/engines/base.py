@@ -39,8 +39,6 @@ class Capabilities:
     max_segment_characters: int
     lanes: int  # calls of synthesize that may run at once, each from a thread of its own
     max_batch: int  # utterances that one call may hold
-    emotions: bool = False
-    lexicons: bool = False
     batch_tolerance: float = 0.0  # largest sample difference between alone and in any batch
 
     @property

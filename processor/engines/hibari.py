@@ -32,6 +32,7 @@ class HibariEngine:
     """Implements Engine. Its sessions and its G2P hold no state between calls."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        _silence_onnxruntime()
         names = [DEFAULT, *(name for name in VOICES if name != DEFAULT and _present(name))]
         lanes = settings.threads or os.cpu_count() or 1
         self.capabilities = Capabilities(
@@ -87,6 +88,13 @@ class HibariEngine:
                 field="text",
             )
         return Speech(samples)
+
+
+def _silence_onnxruntime() -> None:
+    """onnxruntime (1.29 and later) reports to its maker unless told not to before it is loaded: a
+    file with an identifier, and connections out. A worker has no business doing either."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("ORT_TELEMETRY_DISABLED", "1")  # the name in later releases
 
 
 def _present(voice: str) -> bool:

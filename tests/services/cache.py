@@ -15,11 +15,11 @@ from pathlib import Path
 
 from .errors import ProvisionError
 
-CACHE_VARIABLE = "SPEECHMILL_TEST_CACHE"
+CACHE_VARIABLE = "TEST_SERVICES_CACHE"
 
 
 def cache_root() -> Path:
-    """`$SPEECHMILL_TEST_CACHE`, else `speechmill/test-services` in the user's cache folder."""
+    """`$TEST_SERVICES_CACHE`, else `speechmill/test-services` in the user's cache folder."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen).expanduser().resolve()
     if sys.platform == "darwin":

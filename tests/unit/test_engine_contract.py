@@ -1,0 +1,138 @@
+"""What every engine must do, run over each: the real ones, and the tests' own."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from processor.engines.base import Engine, Speech, Utterance
+from processor.engines.hibari import HibariEngine
+from processor.errors import RequestError
+from processor.settings import EngineSettings
+from tests.engines import ScriptedEngine
+
+pytestmark = pytest.mark.unit
+
+SENTENCES = [
+    "Good morning.",
+    "The train to the north leaves at half past seven.",
+    "On the 3rd of March 2024, 1,250 people paid $9.99 each to hear it.",
+    "Why not?",
+]
+
+
+@pytest.fixture(scope="module", params=["hibari", "scripted"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made: Engine
+    if request.param == "hibari":
+        made = HibariEngine(EngineSettings(threads=3))
+    else:
+        made = ScriptedEngine(lanes=3)
+    made.warm_up()
+    yield made
+    made.close()
+
+
+def utterance(engine: Engine, text: str, *, seed: int = 1, speed: float = 1.0) -> Utterance:
+    return Utterance(text, engine.capabilities.voices[0].name, speed, seed)
+
+
+def speak(engine: Engine, one: Utterance) -> Speech:
+    (result,) = engine.synthesize([one])
+    assert isinstance(result, Speech)
+    return result
+
+
+def test_it_says_what_it_can_do(engine: Engine) -> None:
+    able = engine.capabilities
+
+    assert able.engine
+    assert able.revision
+    assert able.sample_rate >= 8000
+    assert able.voices
+    assert all(voice.version for voice in able.voices)
+    assert able.speeds[0] <= 1.0 <= able.speeds[1]
+    assert able.lanes >= 1
+    assert able.max_batch >= 1
+
+
+def test_speech_is_mono_float_and_within_full_scale(engine: Engine) -> None:
+    samples = speak(engine, utterance(engine, SENTENCES[1])).samples
+
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert np.isfinite(samples).all()
+    assert 0.01 < np.abs(samples).max() <= 1.0
+
+
+def test_the_same_utterance_sounds_the_same_and_another_seed_may_not(engine: Engine) -> None:
+    first, again, other = (
+        speak(engine, utterance(engine, SENTENCES[0], seed=seed)).samples for seed in (1, 1, 2)
+    )
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_batch_does_not_change_the_audio(engine: Engine) -> None:
+    able = engine.capabilities
+    asked = [utterance(engine, text) for text in SENTENCES][: able.max_batch]
+    together = engine.synthesize(asked)
+
+    for one, result in zip(asked, together, strict=True):
+        assert isinstance(result, Speech)
+        alone = speak(engine, one).samples
+        assert alone.shape == result.samples.shape
+        assert np.abs(alone - result.samples).max() <= able.batch_tolerance
+
+
+def test_lanes_at_work_at_once_do_not_disturb_each_other(engine: Engine) -> None:
+    quiet = [speak(engine, utterance(engine, text)).samples for text in SENTENCES]
+    results: dict[int, list[bool]] = {}
+    start = threading.Barrier(engine.capabilities.lanes)
+
+    def lane(number: int) -> None:
+        start.wait()
+        results[number] = [
+            np.array_equal(speak(engine, utterance(engine, text)).samples, expected)
+            for _ in range(5)
+            for text, expected in zip(SENTENCES, quiet, strict=True)
+        ]
+
+    threads = [threading.Thread(target=lane, args=(n,)) for n in range(engine.capabilities.lanes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(results) == engine.capabilities.lanes
+    assert all(all(same) for same in results.values())
+
+
+def test_faster_speech_is_shorter(engine: Engine) -> None:
+    slow, fast = (
+        len(speak(engine, utterance(engine, SENTENCES[1], speed=speed)).samples)
+        for speed in (0.8, 1.6)
+    )
+
+    assert 1.6 < slow / fast < 2.4
+
+
+def test_what_it_cannot_read_is_refused_and_not_left_out(engine: Engine) -> None:
+    engine.check("Plain English; café, naïve, Straße: 100 % of it, “quoted”, № 5 — and more…")
+    with pytest.raises(RequestError) as refused:
+        engine.check("A snowman ☃ and 你好." if isinstance(engine, ScriptedEngine) else "Hi 你好.")
+
+    assert refused.value.field == "text"
+
+
+def test_hibari_turns_silence_into_a_refusal() -> None:
+    engine = HibariEngine(EngineSettings(threads=1))
+    engine.warm_up()
+
+    (result,) = engine.synthesize([utterance(engine, "😀")])
+
+    assert isinstance(result, RequestError)
+    assert result.code == "UNSUPPORTED_TEXT"
+    assert not result.retryable
