@@ -7,16 +7,27 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run
 DEV_STAMP := $(VENV)/.dev
 
-.PHONY: help demo test test-real test-models check format clean
+.PHONY: help demo test test-real test-models bench check format clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(RUN_STAMP) ## speak a real text through the real pipeline, on embedded parts
-	@$(BIN)/speechmill demo $(DEMO_ARGS)
+	@$(BIN)/speechmill demo
 
 test: $(DEV_STAMP) ## everything that needs no service and no torch
 	$(BIN)/pytest -m "not real and not models and not bench"
+
+test-real: $(DEV_STAMP) ## the same pipeline on Apache Kafka and a MinIO server, provisioned here
+	$(BIN)/python -m tests.services provision
+	$(BIN)/pytest -m real
+
+test-models: $(DEV_STAMP) ## what needs torch
+	@if grep -rq "mark\.models" tests --include='test_*.py'; then $(BIN)/pytest -m models; \
+	else echo "make test-models: no engine of this release needs torch, so there is nothing to run"; fi
+
+bench: $(DEV_STAMP) ## figures, each against a baseline of the same run
+	$(BIN)/python -m tests.benchmarks.hibari_lanes
 
 check: $(DEV_STAMP) ## style, types, and the way the imports run
 	$(BIN)/ruff check .

@@ -52,62 +52,79 @@ class KafkaSettings(_Group):
     """The broker, the topics and the consumer group."""
 
     bootstrap: str = Field("localhost:9092", description="host:port, several with commas")
-    requests: Topic = "speech.requests"
-    completions: Topic = "speech.completions"
-    deadletters: Topic = "speech.deadletters"
+    requests: Topic = Field("speech.requests", description="topic that is read")
+    completions: Topic = Field("speech.completions", description="topic of the answers")
+    deadletters: Topic = Field(
+        "speech.deadletters", description="topic of what could not be served, as it came"
+    )
     partitions: Annotated[int, Field(ge=1, le=10_000)] = Field(
         8, description="of a topic that `topics create` makes; bounds how many workers can share it"
     )
     replication: Annotated[int, Field(ge=1, le=15)] = Field(1, description="likewise")
-    group: str = "speechmill"
+    group: str = Field("speechmill", description="consumer group: its workers share the topic")
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="consumer is KIP-848: Apache Kafka 4 and later"
     )
     session_timeout_ms: Annotated[int, Field(ge=1000, le=1_800_000)] = Field(
         45_000, description="classic protocol: how long a dead worker keeps its partitions"
     )
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: str | None = None
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = None
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="or SSL, SASL_PLAINTEXT, SASL_SSL"
+    )
+    sasl_mechanism: str | None = Field(None, description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    sasl_username: str | None = Field(None, description="with a SASL protocol")
+    sasl_password: SecretStr | None = Field(None, description="likewise; never logged")
     ssl_ca: Path | None = Field(None, description="PEM file of the authority that signs brokers")
 
 
 class StoreSettings(_Group):
     """The S3 endpoint and the bucket that audio goes to."""
 
-    endpoint: str = Field("http://localhost:9000", pattern=r"^https?://[^/]+/?$")
-    access_key: SecretStr = SecretStr("")
-    secret_key: SecretStr = SecretStr("")
-    region: str = "us-east-1"
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "speech"
+    endpoint: str = Field(
+        "http://localhost:9000", pattern=r"^https?://[^/]+/?$", description="of any S3 server"
+    )
+    access_key: SecretStr = Field(SecretStr(""), description="empty: requests are not signed")
+    secret_key: SecretStr = Field(SecretStr(""), description="never logged")
+    region: str = Field("us-east-1", description="that requests are signed for")
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = Field(
+        "speech", description="where audio and manifests go"
+    )
     text_buckets: frozenset[str] = Field(
         frozenset(), description="buckets that a text_uri may name; none: claim checks are refused"
     )
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        30.0, description="silence of the server after which a call is made again"
+    )
 
 
 class RegistrySettings(_Group):
     """The Schema Registry; without a URL events are Avro single objects."""
 
-    url: str | None = None
-    username: str | None = None
-    password: SecretStr | None = None
+    url: str | None = Field(None, description="of a server with Confluent's interface")
+    username: str | None = Field(None, description="where it asks for one")
+    password: SecretStr | None = Field(None, description="likewise; never logged")
 
 
 class TextSettings(_Group):
     """What one event may hold, and how it is cut."""
 
-    max_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
-    default_language: str = "en"
-    sentence_pause_ms: Annotated[int, Field(ge=0, le=5000)] = 120
-    paragraph_pause_ms: Annotated[int, Field(ge=0, le=10_000)] = 400
+    # The completion holds the text, and must fit into one record of a broker with defaults.
+    max_characters: Annotated[int, Field(ge=1, le=200_000)] = Field(
+        20_000, description="longest text of one event; 200000 at most"
+    )
+    default_language: str = Field("en", description="of a request that names none")
+    sentence_pause_ms: Annotated[int, Field(ge=0, le=5000)] = Field(
+        120, description="silence between sentences"
+    )
+    paragraph_pause_ms: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        400, description="silence between paragraphs"
+    )
 
 
 class EngineSettings(_Group):
     """The model that this worker keeps resident."""
 
-    name: str = "hibari"
+    name: str = Field("hibari", description="the engine; a request's model must agree")
     threads: Annotated[int, Field(ge=0, le=512)] = Field(
         0, description="segments a CPU engine speaks at once; 0: one a core"
     )
@@ -117,19 +134,32 @@ class EngineSettings(_Group):
     max_wait_ms: Milliseconds = Field(
         20, description="how long a batch that is not full waits for more"
     )
-    default_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    default_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="of a request that gives none"
+    )
 
 
 class WorkerSettings(_Group):
     """One worker's identity, bounds and deadlines."""
 
-    name: str = Field(default_factory=socket.gethostname, min_length=1, max_length=200)
-    window_requests: Annotated[int, Field(ge=1, le=100_000)] = 256
-    window_characters: Annotated[int, Field(ge=1000)] = 2_000_000
-    window_audio_bytes: Annotated[int, Field(ge=1_000_000)] = Field(
-        512_000_000, description="of samples that wait for the rest of their request"
+    name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=200,
+        description="in completions, dead letters and logs",
     )
-    io_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    window_requests: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        256, description="requests under way at once; full: partitions are paused"
+    )
+    window_characters: Annotated[int, Field(ge=1000)] = Field(
+        2_000_000, description="likewise, bytes of request records"
+    )
+    window_audio_bytes: Annotated[int, Field(ge=1_000_000)] = Field(
+        512_000_000, description="likewise, of samples that wait for the rest of their request"
+    )
+    io_threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        8, description="for decoding, encoding and the store"
+    )
     flush_ms: Milliseconds = Field(50, description="longest time that a finished result waits")
     startup_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="how long to wait at start for the broker, the topics and the store"
@@ -140,10 +170,14 @@ class WorkerSettings(_Group):
 
 
 class LogSettings(_Group):
+    """Logs go to standard error."""
+
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere"
     )
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is written"
+    )
 
 
 class Settings(BaseSettings):

@@ -51,9 +51,14 @@ def require(reason: str | None) -> None:
     """Go on if `reason` is None; else skip the test, or fail it where `CI` is set to true."""
     if reason is None:
         return
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+    if in_ci():
         pytest.fail(f"{reason} (CI must have it)", pytrace=False)
     pytest.skip(reason)
+
+
+def in_ci() -> bool:
+    """Whether an absent service is a failure."""
+    return os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 def _first_line(*command: str) -> str | None:
