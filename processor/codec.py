@@ -24,8 +24,9 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
+from processor.checks import from_fields
 from processor.errors import Code, Undecodable
-from processor.events import E, SpeechCompleted, SpeechRequest, from_fields, to_fields, to_json
+from processor.events import E, SpeechCompleted, SpeechRequest, to_fields, to_json
 from schemas import AvroSchema
 
 __all__ = ["CONTENT_TYPES", "Codec", "Registry", "schema_of"]

@@ -1,12 +1,10 @@
-"""The two events as typed values, and the check of every field.
+"""The two events as typed values, with the bounds of every field.
 
-Owns the dataclasses that mirror ``schemas/*.avsc`` and the messages for what is wrong in one.
-Knows nothing of bytes (codec) nor of what an engine can do (prepare). Values are frozen: they pass
-between threads.
+Owns the dataclasses that mirror ``schemas/*.avsc``. Knows nothing of bytes (codec), of how a fault
+is explained (checks) nor of what an engine can do (prepare). Values are frozen: they pass between
+threads.
 """
 
-from dataclasses import fields as fields_of
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
@@ -16,16 +14,14 @@ from pydantic import (
     ConfigDict,
     Field,
     TypeAdapter,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails, PydanticCustomError
-
-from processor.errors import Code, RequestError, Stage
+from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "ADAPTERS",
     "Audio",
     "AudioFormat",
     "Emotion",
@@ -42,7 +38,6 @@ __all__ = [
     "Timestamps",
     "Timings",
     "Usage",
-    "from_fields",
     "to_fields",
     "to_json",
 ]
@@ -298,7 +293,8 @@ class SpeechCompleted:
 
 E = TypeVar("E", SpeechRequest, SpeechCompleted)
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {
+#: What makes an event from plain data and back, by type.
+ADAPTERS: dict[type, TypeAdapter[Any]] = {
     SpeechRequest: TypeAdapter(SpeechRequest),
     SpeechCompleted: TypeAdapter(SpeechCompleted),
 }
@@ -306,115 +302,10 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {
 
 def to_fields(value: SpeechRequest | SpeechCompleted) -> dict[str, Any]:
     """The event as nested dicts, lists and scalars, as fastavro takes them."""
-    fields: dict[str, Any] = _ADAPTERS[type(value)].dump_python(value)
+    fields: dict[str, Any] = ADAPTERS[type(value)].dump_python(value)
     return fields
 
 
 def to_json(value: SpeechRequest | SpeechCompleted) -> bytes:
     """The event as one JSON object, UTF-8, fields that are null left out."""
-    return _ADAPTERS[type(value)].dump_json(value, exclude_none=True)
-
-
-def from_fields(kind: type[E], fields: object) -> E:
-    """The event that ``fields`` describe, every field checked.
-
-    Raises RequestError (INVALID_FIELD) that names the first field at fault and the remedy, and how
-    many more there are.
-    """
-    try:
-        checked: E = _ADAPTERS[kind].validate_python(fields)
-    except ValidationError as error:
-        raise _refusal(error.errors(include_url=False)) from None
-    return checked
-
-
-def _refusal(errors: list[ErrorDetails]) -> RequestError:
-    first = errors[0]
-    field = ".".join(str(part)[:_LONGEST_NAME] for part in _path(first)) or None
-    more = f" ({len(errors) - 1} more fields are wrong)" if len(errors) > 1 else ""
-    where = f"{field}: " if field else ""
-    return RequestError(
-        Code.INVALID_FIELD, f"{where}{_explain(first)}{more}", stage=Stage.DECODE, field=field
-    )
-
-
-def _path(error: ErrorDetails) -> tuple[int | str, ...]:
-    """Where the field is. Of a dict's key that is wrong, pydantic says (dict, key, "[key]")."""
-    path = error["loc"]
-    return path[:-2] if len(path) > 2 and path[-1] == "[key]" else path
-
-
-#: Of a name that was sent, in characters: messages travel in headers, which must stay small.
-_LONGEST_NAME = 100
-
-_PATTERNS = {
-    "tenant": "use a-z, 0-9, '-' and '_', at most 63, a letter or digit first",
-    "language": "use a BCP 47 tag such as en, en-GB or zh",
-    "text_uri": "use s3://bucket/key",
-    "reference_uri": "use s3://bucket/key",
-}
-
-
-_NO_INTEGER = "not a whole number in range; give one"
-_NO_NUMBER = "not a number; give one"
-_NO_OBJECT = "must be an object of fields"
-_NO_TIME = "not a time; write it as 2026-01-31T12:00:00Z"
-_REMEDIES = {
-    "missing": "missing; add it",
-    "finite_number": "not a finite number; give one",
-    "int": _NO_INTEGER,
-    "int_type": _NO_INTEGER,
-    "int_from_float": _NO_INTEGER,
-    "int_parsing_size": _NO_INTEGER,
-    "float": _NO_NUMBER,
-    "float_type": _NO_NUMBER,
-    "string_type": "must be a string",
-    "list_type": "must be a list",
-    "dataclass_type": _NO_OBJECT,
-    "dataclass_exact_type": _NO_OBJECT,
-    "dict_type": _NO_OBJECT,
-    "string_unicode": "holds half of a surrogate pair, which is no character; leave it out",
-    "timezone_aware": "has no time zone; add one, as in 2026-01-31T12:00:00Z",
-    "datetime": _NO_TIME,
-    "datetime_type": _NO_TIME,
-    "datetime_from_date": _NO_TIME,
-}
-
-
-def _explain(error: ErrorDetails) -> str:
-    """What is wrong with one field and what to do; never what was sent, which may be private."""
-    kind, bounds = error["type"], error.get("ctx", {})
-    remedy = _REMEDIES.get(kind.removesuffix("_parsing"))
-    if remedy:
-        return remedy
-    name = str(error["loc"][-1]) if error["loc"] else ""
-    match kind:
-        case "unexpected_keyword_argument" | "extra_forbidden":
-            return f"no such field; did you mean {_closest(error['loc'])!r}?"
-        case "enum":
-            return f"unknown value; use one of {bounds['expected']}".replace("'unknown', ", "")
-        case "string_pattern_mismatch":
-            return f"not allowed; {_PATTERNS.get(name, 'use printable characters')}"
-        case "string_too_short" | "too_short":
-            return f"too short; at least {bounds['min_length']}"
-        case "string_too_long" | "too_long":
-            return f"too long; at most {bounds['max_length']}"
-        case "greater_than_equal" | "less_than_equal" | "less_than" | "greater_than":
-            sign = {"ge": "at least", "le": "at most", "lt": "less than", "gt": "more than"}
-            return "out of range; " + " and ".join(
-                f"{sign[key]} {value}" for key, value in bounds.items() if key in sign
-            )
-        case _:
-            return f"{error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _closest(path: tuple[int | str, ...]) -> str:
-    """The field that was most likely meant, as a path; of two alike, the one beside it."""
-    groups = {"emotion": Emotion, "output": Output, "": SpeechRequest}
-    beside = str(path[0]) if len(path) > 1 else ""
-    known: dict[str, str] = {}
-    for group in sorted(groups, key=lambda name: name == beside):
-        for field in fields_of(groups[group]):
-            known[field.name] = f"{group}.{field.name}" if group else field.name
-    name = str(path[-1])[:_LONGEST_NAME]
-    return known[next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), "text")]
+    return ADAPTERS[type(value)].dump_json(value, exclude_none=True)

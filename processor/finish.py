@@ -7,9 +7,9 @@ stands), then the completion. Called from the I/O threads.
 import hashlib
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 from processor.audio import encode, join, measure
+from processor.checks import claimed
 from processor.codec import Codec
 from processor.deadletter import dead_letter
 from processor.engines.base import Capabilities
@@ -19,11 +19,9 @@ from processor.events import (
     Failure,
     SegmentMark,
     SpeechCompleted,
-    SpeechRequest,
     Status,
     Timings,
     Usage,
-    from_fields,
 )
 from processor.job import Job, Message, Outcome, Ticket
 from processor.manifest import Manifest, audio_key, manifest_key
@@ -211,21 +209,3 @@ class Finisher:
             unwanted=lambda: ticket.tenure.over,
         )
         return Message(topic, completion.request_id.encode(), value, passed_on, record.partition)
-
-
-def claimed(fields: dict[str, object]) -> dict[str, Any] | None:
-    """Who a faulty request says it is: those of its identifying fields that are sound.
-
-    None without a sound request_id. Made by asking the checks themselves, one field at a time.
-    """
-    sound: dict[str, Any] = {}
-    for name in ("request_id", "tenant", "job_id", "document_id", "index", "metadata"):
-        if name not in fields:
-            continue
-        probe = {"request_id": "probe", "text": "probe", name: fields[name]}
-        try:
-            sound[name] = getattr(from_fields(SpeechRequest, probe), name)
-        except RequestError:
-            if name == "request_id":
-                return None
-    return sound if "request_id" in sound else None

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from processor.audio import FORMATS
 from processor.batcher import weigh
+from processor.checks import from_fields
 from processor.codec import Codec
 from processor.engines.base import Engine, Utterance, Voice
 from processor.errors import Code, ObjectMissing, ObjectTooLarge, RequestError, Stage
-from processor.events import AudioFormat, SpeechRequest, Subtitles, Timestamps, from_fields
+from processor.events import AudioFormat, SpeechRequest, Subtitles, Timestamps
 from processor.job import Job, Record, Segment, Ticket
 from processor.ledger import Tenure
 from processor.manifest import Manifest, identify, manifest_key, segment_seed

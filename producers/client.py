@@ -14,9 +14,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from processor import registry
+from processor.checks import from_fields
 from processor.codec import Codec
 from processor.errors import Code, PublishError, RequestError, SpeechmillError, Stage
-from processor.events import SpeechCompleted, SpeechRequest, from_fields
+from processor.events import SpeechCompleted, SpeechRequest
 from processor.kafka import producer_config, topic_partitions
 from processor.settings import Settings, load
 from producers.completions import CompletionReader

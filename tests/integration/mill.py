@@ -14,9 +14,10 @@ from typing import Any
 import fastavro
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from processor.checks import from_fields
 from processor.codec import Codec, schema_of
 from processor.engines.base import Engine
-from processor.events import SpeechCompleted, SpeechRequest, from_fields
+from processor.events import SpeechCompleted, SpeechRequest
 from processor.kafka import create_topics, topic_partitions
 from processor.local.child import Child
 from processor.local.stack import start_worker

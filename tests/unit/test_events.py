@@ -10,6 +10,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from processor.checks import from_fields
 from processor.codec import schema_of
 from processor.errors import Code, RequestError, Stage
 from processor.events import (
@@ -29,7 +30,6 @@ from processor.events import (
     Timestamps,
     Timings,
     Usage,
-    from_fields,
     to_fields,
     to_json,
 )
