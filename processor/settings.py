@@ -34,6 +34,7 @@ __all__ = [
     "StoreSettings",
     "TextSettings",
     "WorkerSettings",
+    "cores",
     "load",
 ]
 
@@ -230,6 +231,13 @@ def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -
         raise SettingsError(
             f"{' or '.join(str(f) for f in files if f.is_file())}: {error}"
         ) from None
+
+
+def cores() -> int:
+    """Processors that this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _refuse_unknown_variables() -> None:

@@ -89,8 +89,13 @@ class SpeechProducer:
         """The request topic."""
         return self._settings.kafka.requests
 
-    def submit(self, request: SpeechRequest, *, timeout_s: float = 60.0) -> Submission:
+    def submit(
+        self, request: SpeechRequest, *, key: str | None = None, timeout_s: float = 60.0
+    ) -> Submission:
         """Hand over one request; returns at once unless the client's queue is full.
+
+        Requests with the same ``key`` go to one partition, so one worker answers them in order;
+        without a key each may go to any worker.
 
         Raises RequestError if the text is longer than a worker takes, ProducerBusy if the queue was
         full for ``timeout_s``, PublishError if the broker can never take it.
@@ -109,7 +114,7 @@ class SpeechProducer:
             with self._lock:
                 self._waiting.setdefault(request.request_id, []).append(submission)
         try:
-            self._produce(submission, timeout_s)
+            self._produce(submission, key or request.request_id, timeout_s)
         except SpeechmillError:
             self._forget(submission)
             raise
@@ -149,7 +154,7 @@ class SpeechProducer:
         # On the way out of an error, do not hide it behind a wait for the broker.
         self.close(timeout_s=30.0 if kind is None else 1.0)
 
-    def _produce(self, submission: Submission, timeout_s: float) -> None:
+    def _produce(self, submission: Submission, key: str, timeout_s: float) -> None:
         request, topic = submission.request, self._settings.kafka.requests
         value = self._codec.encode(request, topic=topic)
 
@@ -163,12 +168,10 @@ class SpeechProducer:
                 submission.completion.set_exception(failure)
             self._forget(submission)
 
-        # Parts of a document share a key, and so a partition: they are answered in order.
-        key = (request.document_id or request.request_id).encode()
         waited = 0.0
         while True:
             try:
-                self._producer.produce(topic, key=key, value=value, on_delivery=report)
+                self._producer.produce(topic, key=key.encode(), value=value, on_delivery=report)
             except BufferError:
                 if waited >= timeout_s:
                     raise ProducerBusy(

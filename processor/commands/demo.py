@@ -1,6 +1,5 @@
 """``speechmill demo``: a real text through the real pipeline, on embedded parts, in one go."""
 
-import os
 import shutil
 import signal
 import tempfile
@@ -21,7 +20,7 @@ from processor.commands.results import counting, download, good, rtf
 from processor.errors import SpeechmillError
 from processor.events import SpeechCompleted, SpeechRequest
 from processor.local.stack import Stack, threads_each
-from processor.settings import UP_FILE
+from processor.settings import UP_FILE, cores
 from processor.store import MinioStore
 from producers.client import SpeechProducer, make_request
 from producers.documents import BadLine, Options, read_requests
@@ -88,13 +87,7 @@ def _requests(text: str | None, file: Path | None) -> list[SpeechRequest]:
     bad = [entry for entry in entries if isinstance(entry, BadLine)]
     if bad or not entries:
         raise DemoFailed(f"{bad[0].place}: {bad[0].reason}" if bad else f"{source}: no text in it")
-    # One key a part, so that the parts spread over the partitions and so over the workers; a
-    # document's parts would share one.
-    return [
-        make_request(entry.text, request_id=entry.request_id, index=entry.index, job_id="demo")
-        for entry in entries
-        if isinstance(entry, SpeechRequest)
-    ]
+    return [entry for entry in entries if isinstance(entry, SpeechRequest)]
 
 
 def _speak(stack: Stack, requests: list[SpeechRequest]) -> tuple[list[SpeechCompleted], float]:
@@ -166,7 +159,7 @@ def _table(events: list[SpeechCompleted], paths: list[Path | None], seconds: flo
     out.print(
         f"\n{len(events)} texts, {characters} characters, {audio_s:.1f} s of audio in "
         f"{seconds:.1f} s: {audio_s / seconds:.0f} times faster than it plays, "
-        f"on {os.cpu_count()} cores."
+        f"on {cores()} cores."
     )
     out.print(f"Listen: {_OUT / 'whole.wav'}")
 

@@ -40,6 +40,9 @@ def submit(
     read_as: Annotated[
         str | None, typer.Option("--as", help="txt, jsonl or csv, where no suffix says it.")
     ] = None,
+    in_order: Annotated[
+        bool, typer.Option(help="A document's parts to one worker, answered in their order.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the completions.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Wait, and save the audio in this folder.")
@@ -57,7 +60,7 @@ def submit(
     follow = wait or save is not None
     entries = _entries(settings, texts or ["-"], read_as, document, fields)
     with SpeechProducer(settings, follow=follow) as producer:
-        job = _Job(producer, as_json=as_json, follow=follow)
+        job = _Job(producer, as_json=as_json, follow=follow, in_order=in_order)
         job.submit(entries)
         if follow:
             job.wait(timeout, MinioStore(settings.store) if save else None, save)
@@ -69,10 +72,13 @@ def submit(
 class _Job:
     """One run of the command: what was submitted, and how much went wrong."""
 
-    def __init__(self, producer: SpeechProducer, *, as_json: bool, follow: bool) -> None:
+    def __init__(
+        self, producer: SpeechProducer, *, as_json: bool, follow: bool, in_order: bool
+    ) -> None:
         self._producer = producer
         self._as_json = as_json
         self._follow = follow
+        self._in_order = in_order
         self._submissions: list[Submission] = []
         self._sent = 0
         self.bad = 0
@@ -84,7 +90,8 @@ class _Job:
                     self._complain(entry.place, entry.reason)
                     continue
                 try:
-                    submission = self._producer.submit(entry)
+                    key = entry.document_id if self._in_order else None
+                    submission = self._producer.submit(entry, key=key)
                 except SpeechmillError as error:
                     self._complain(entry.request_id, str(error))
                     continue

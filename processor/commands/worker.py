@@ -83,7 +83,7 @@ class _Signals:
 
 
 def _topics(settings: Settings) -> dict[str, int]:
-    found = topic_partitions(settings.kafka, timeout_s=5.0)
+    found = topic_partitions(settings.kafka, timeout_s=min(5.0, settings.worker.startup_s))
     missing = [name for name in topic_names(settings.kafka) if name not in found]
     if missing:
         raise SettingsError(

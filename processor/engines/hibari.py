@@ -21,7 +21,7 @@ from hibari.voices import DEFAULT, VOICES, voice_path
 
 from processor.engines.base import Capabilities, Speech, Utterance, Voice
 from processor.errors import Code, RequestError, Stage
-from processor.settings import EngineSettings
+from processor.settings import EngineSettings, cores
 
 __all__ = ["HibariEngine"]
 
@@ -34,7 +34,7 @@ class HibariEngine:
     def __init__(self, settings: EngineSettings) -> None:
         _silence_onnxruntime()
         names = [DEFAULT, *(name for name in VOICES if name != DEFAULT and _present(name))]
-        lanes = settings.threads or os.cpu_count() or 1
+        lanes = settings.threads or cores()
         self.capabilities = Capabilities(
             engine="hibari",
             revision=importlib.metadata.version("hibari-tts"),

@@ -3,7 +3,6 @@
 Owns the order of starting and stopping. What it starts are child processes, which end with it.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from processor.kafka import create_topics
 from processor.local.broker import EmbeddedBroker
 from processor.local.bucket import EmbeddedBucket
 from processor.local.child import Child
-from processor.settings import Settings, load
+from processor.settings import Settings, cores, load
 
 __all__ = ["Stack", "start_worker"]
 
@@ -93,4 +92,4 @@ def start_worker(name: str, folder: Path, environment: Mapping[str, str]) -> Chi
 
 def threads_each(workers: int) -> int:
     """CPU threads for each of ``workers`` that share this machine."""
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, cores() // workers)
