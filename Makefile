@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run
 DEV_STAMP := $(VENV)/.dev
 
-.PHONY: help demo test test-real test-models bench check format clean
+.PHONY: help demo test test-real test-faults test-models bench check format clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ test: $(DEV_STAMP) ## everything that needs no service and no torch
 test-real: $(DEV_STAMP) ## the same pipeline on Apache Kafka and a MinIO server, provisioned here
 	$(BIN)/python -m tests.services provision
 	$(BIN)/pytest -m real
+
+test-faults: $(DEV_STAMP) ## workers killed under load, on Apache Kafka; KILLS=100 makes it long
+	$(BIN)/python -m tests.services provision
+	$(BIN)/pytest -s -m "fault and real"
 
 test-models: $(DEV_STAMP) ## what needs torch
 	@if grep -rq "mark\.models" tests --include='test_*.py'; then $(BIN)/pytest -m models; \

@@ -8,7 +8,7 @@ import threading
 import time
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -84,6 +84,7 @@ class _Group(Generic[S]):
     since: float
     due: float
     waiting: deque[S]
+    begun: bool = False
 
 
 class Batcher(Generic[S]):
@@ -94,18 +95,33 @@ class Batcher(Generic[S]):
     waited for long enough comes before all that is new, so nothing starves.
     """
 
-    def __init__(self, limits: BatchLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: BatchLimits,
+        clock: Callable[[], float] = time.monotonic,
+        full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """While ``full`` says so, only requests that were begun go on: they must end to make room.
+        Call ``wake`` when it may have changed."""
+        self._full = full
         self._limits = limits
         self._clock = clock
         self._groups: list[_Group[S]] = []  # by due
+        self._last_due: dict[Hashable, float] = {}  # as many as there are partitions
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, segments: Sequence[S]) -> None:
-        """Add one request's segments, in order."""
+    def put(self, segments: Sequence[S], lane: Hashable = None) -> None:
+        """Add one request's segments, in order.
+
+        Requests of one ``lane`` are answered in their order, so a later one is never due before
+        an earlier one: that would speak what nobody could hear yet.
+        """
         now = self._clock()
         due = now + sum(segment.weight for segment in segments) * _SECONDS_PER_WEIGHT
         with self._changed:
+            if lane is not None:
+                due = self._last_due[lane] = max(due, self._last_due.get(lane, due))
             insort(self._groups, _Group(now, due, deque(segments)), key=attrgetter("due"))
             self._changed.notify_all()
 
@@ -116,11 +132,17 @@ class Batcher(Generic[S]):
                 self._forget_dropped()
                 if self._closed:
                     return []
-                counts = self._choice()
-                wait = self._wait(counts)
+                groups = self._candidates()
+                counts = self._choice(groups)
+                wait = self._wait(groups, counts)
                 if wait == 0:
-                    return self._remove(counts)
+                    return self._remove(groups, counts)
                 self._changed.wait(wait)
+
+    def wake(self) -> None:
+        """Look again at what ``full`` says."""
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let every ``take`` return empty-handed; what waits is forgotten."""
@@ -129,30 +151,33 @@ class Batcher(Generic[S]):
             self._groups.clear()
             self._changed.notify_all()
 
-    def _choice(self) -> list[int]:
+    def _candidates(self) -> list[_Group[S]]:
+        if self._full():
+            return [group for group in self._groups if group.begun]
+        return self._groups[:_LOOK_AHEAD]
+
+    def _choice(self, groups: Sequence[_Group[S]]) -> list[int]:
         # A batch takes no more than max_batch, so no more need be looked at.
         most = self._limits.max_batch
         return choose(
-            [
-                [segment.weight for segment in islice(group.waiting, most)]
-                for group in self._groups[:_LOOK_AHEAD]
-            ],
+            [[segment.weight for segment in islice(group.waiting, most)] for group in groups],
             self._limits,
         )
 
-    def _wait(self, counts: Sequence[int]) -> float | None:
+    def _wait(self, groups: Sequence[_Group[S]], counts: Sequence[int]) -> float | None:
         """Seconds until the batch may go: 0 now, None when something must come first."""
-        if not self._groups:
+        if not groups:
             return None
         if sum(counts) >= self._limits.max_batch:
             return 0
-        oldest = min(group.since for group in self._groups)
+        oldest = min(group.since for group in groups)
         return max(0.0, oldest + self._limits.max_wait_s - self._clock())
 
-    def _remove(self, counts: Sequence[int]) -> list[S]:
+    def _remove(self, groups: Sequence[_Group[S]], counts: Sequence[int]) -> list[S]:
         batch: list[S] = []
-        for group, count in zip(self._groups, counts, strict=False):
+        for group, count in zip(groups, counts, strict=True):
             batch += [group.waiting.popleft() for _ in range(count)]
+            group.begun = group.begun or count > 0
         self._groups = [group for group in self._groups if group.waiting]
         return batch
 

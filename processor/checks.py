@@ -50,12 +50,17 @@ def claimed(fields: dict[str, object]) -> dict[str, Any] | None:
 
 def _refusal(errors: list[ErrorDetails]) -> RequestError:
     first = errors[0]
-    field = ".".join(str(part)[:_LONGEST_NAME] for part in _path(first)) or None
+    field = ".".join(_shown(part) for part in _path(first)) or None
     more = f" ({len(errors) - 1} more fields are wrong)" if len(errors) > 1 else ""
     where = f"{field}: " if field else ""
     return RequestError(
         Code.INVALID_FIELD, f"{where}{_explain(first)}{more}", stage=Stage.DECODE, field=field
     )
+
+
+def _shown(part: int | str) -> str:
+    """A name as it was sent, fit for a header and a log."""
+    return "".join(char if char.isprintable() else "?" for char in str(part)[:_LONGEST_NAME])
 
 
 def _path(error: ErrorDetails) -> tuple[int | str, ...]:

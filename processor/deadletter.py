@@ -5,13 +5,16 @@ and ``speechmill.error.*`` for what Connect has no name for. The record's key, v
 are passed on untouched.
 """
 
+import hashlib
+
 from processor.errors import RequestError
 from processor.job import Headers, Message, Record
 
-__all__ = ["CODE", "FIELD", "dead_letter"]
+__all__ = ["CODE", "FIELD", "OMITTED", "dead_letter"]
 
 CODE = "speechmill.error.code"
 FIELD = "speechmill.error.field"
+OMITTED = "speechmill.omitted"
 _CONNECT = "__connect.errors."
 
 
@@ -32,4 +35,13 @@ def dead_letter(record: Record, error: RequestError, *, topic: str, worker: str)
     if error.field:
         reason[FIELD] = error.field
     added: Headers = tuple((name, value.encode()) for name, value in reason.items())
-    return Message(topic, record.key, record.value, record.headers + added, record.partition)
+    value = record.value or b""
+    left_out: Headers = (
+        (f"{OMITTED}.bytes", str(len(value)).encode()),
+        (f"{OMITTED}.sha256", hashlib.sha256(value).hexdigest().encode()),
+    )
+    # The topic may allow less than the request topic does, and headers were added: a letter must
+    # never be what stops a worker. Where its value does not fit, its place and hash remain.
+    smaller = Message(topic, None, None, added + left_out, record.partition)
+    whole = record.headers + added
+    return Message(topic, record.key, record.value, whole, record.partition, smaller)

@@ -13,6 +13,8 @@
     │   ├── ObjectMissing
     │   └── ObjectTooLarge
     ├── PublishError         a completion can't be written: the offset must not move
+    ├── Fenced               another worker has our transactional id: this one must stop
+    ├── Superseded           the group has moved on: this flush is not ours to publish any more
     └── RequestError         this one request can't be served: it becomes a failed completion
         └── Undecodable      not even a request: it can only become a dead letter
 """
@@ -22,6 +24,7 @@ from enum import StrEnum
 __all__ = [
     "BrokerUnavailable",
     "Code",
+    "Fenced",
     "MissingExtra",
     "ObjectMissing",
     "ObjectTooLarge",
@@ -33,6 +36,7 @@ __all__ = [
     "Stage",
     "StoreError",
     "StoreUnavailable",
+    "Superseded",
     "Unavailable",
     "Undecodable",
 ]
@@ -113,6 +117,18 @@ class ObjectTooLarge(StoreError):
 
 class PublishError(SpeechmillError):
     """The broker will never take a message as it is (no such topic, no right, too large)."""
+
+
+class Fenced(SpeechmillError):
+    """Another worker publishes under our transactional id. The older of the two stops."""
+
+
+class Superseded(SpeechmillError):
+    """The consumer group has a newer generation than the one whose offsets were to be committed.
+
+    Nothing was published. What is still ours is published with the next flush; the rest is for
+    whoever has it now.
+    """
 
 
 class RequestError(SpeechmillError):

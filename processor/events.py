@@ -51,8 +51,11 @@ def _whole(text: str) -> str:
     return text
 
 
+# No control characters, no separators of lines, nothing that turns the direction of writing: ids
+# are shown in logs and on terminals.
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$"
 Text = Annotated[str, AfterValidator(_whole)]
-Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Id = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
 Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 S3Uri = Annotated[

@@ -6,6 +6,7 @@ stands), then the completion. Called from the I/O threads.
 
 import hashlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from processor.audio import encode, join, measure
@@ -32,6 +33,8 @@ from processor.store import ObjectStore
 __all__ = ["Finisher"]
 
 _MAX_MANIFEST_BYTES = 8_000_000
+#: From here on a completion may not fit into a record of a broker with defaults.
+_LARGE_BYTES = 400_000
 #: Headers of a request that its completion carries on: W3C trace context.
 _PASSED_ON = ("traceparent", "tracestate")
 
@@ -208,4 +211,10 @@ class Finisher:
             lambda: self._codec.encode(completion, topic=topic),
             unwanted=lambda: ticket.tenure.over,
         )
-        return Message(topic, completion.request_id.encode(), value, passed_on, record.partition)
+        key, lane = completion.request_id.encode(), record.partition
+        smaller = None
+        if len(value) > _LARGE_BYTES:  # the texts of its segments are what makes it large
+            marks = [replace(mark, text="") for mark in completion.segments]
+            bare = self._codec.encode(replace(completion, segments=marks), topic=topic)
+            smaller = Message(topic, key, bare, passed_on, lane)
+        return Message(topic, key, value, passed_on, lane, smaller)

@@ -24,7 +24,8 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was polled, as it was. ``timestamp_ms`` is None where the broker gave none."""
+    """What was polled, as it was. ``timestamp_ms`` is None where the broker gave none; ``fault`` is
+    why the client could not read it, with what could be read in the other fields."""
 
     topic: str
     partition: int
@@ -33,6 +34,7 @@ class Record:
     value: bytes | None
     headers: Headers
     timestamp_ms: int | None
+    fault: str | None = None
 
     @property
     def source(self) -> Source:
@@ -51,6 +53,8 @@ class Message:
     value: bytes | None
     headers: Headers
     lane: int
+    #: What to send instead if the broker finds this too large. Without it that ends the worker.
+    smaller: "Message | None" = None
 
 
 @dataclass(frozen=True, slots=True)

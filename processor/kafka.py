@@ -3,6 +3,7 @@
 Owns every client option that is not a default, and why. Knows no message.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,13 +25,14 @@ __all__ = [
     "reader_config",
     "topic_names",
     "topic_partitions",
+    "unreadable",
 ]
 
 _log = structlog.get_logger()
 
-#: Largest message that a client sends, in bytes: a text of the largest allowed size with its
-#: headers. The broker's and the topic's own limits still hold.
-_MAX_MESSAGE_BYTES = 4_000_000
+#: Largest message that a client sends, in bytes. The broker's and the topic's own limits hold, and
+#: count what is compressed: what came in as a small record may go out as a dead letter far larger.
+_MAX_MESSAGE_BYTES = 200_000_000
 
 
 def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
@@ -77,7 +79,10 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "isolation.level": "read_committed",
         # What librdkafka fetches ahead is memory that the window does not count.
         "queued.max.messages.kbytes": 16_384,
-        "fetch.message.max.bytes": _MAX_MESSAGE_BYTES,
+        "fetch.message.max.bytes": 4_000_000,
+        "fetch.max.bytes": 8_000_000,
+        # Also the most that one batch may grow to when it is decompressed.
+        "receive.message.max.bytes": 16_000_000,
     }
     if settings.group_protocol == "classic":  # with KIP-848 the broker decides both
         config["partition.assignment.strategy"] = "cooperative-sticky"
@@ -106,7 +111,8 @@ def topic_partitions(settings: KafkaSettings, timeout_s: float) -> dict[str, int
         cluster = admin(settings).list_topics(timeout=timeout_s)
     except KafkaException as error:
         raise BrokerUnavailable(
-            f"kafka.bootstrap: no broker answers at {settings.bootstrap} ({error.args[0].str()})"
+            f"kafka.bootstrap: no broker answers at {settings.bootstrap}; is it running? "
+            "`speechmill doctor` says what is missing, `speechmill up` starts one for a try"
         ) from error
     return {
         name: len(topic.partitions) for name, topic in cluster.topics.items() if topic.error is None
@@ -160,9 +166,17 @@ def checked(message: Message) -> Message | None:
         return message
     if error.fatal() or error.code() in _HOPELESS:
         raise SettingsError(f"Kafka refuses: {error.str()}")
+    _on_error(error)
     return None
 
 
+def unreadable(message: Message) -> bool:
+    """Whether the error is about these bytes: they will be no better the next time."""
+    error, offset = message.error(), message.offset()
+    return error is not None and error.code() in _BROKEN and offset is not None and offset >= 0
+
+
+_BROKEN = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})
 _HOPELESS = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -173,9 +187,17 @@ _HOPELESS = frozenset(
 )
 
 
+#: During an outage librdkafka reports each try; one line in so many seconds is enough.
+_SAY_AGAIN_S = 10.0
+_said: dict[str, float] = {}
+
+
 def _on_error(error: KafkaError) -> None:
     # librdkafka goes on by itself; this is for the one who reads the log during an outage.
-    _log.warning("kafka", reason=error.str(), code=error.name())
+    now = time.monotonic()
+    if now - _said.get(error.name(), -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+        _said[error.name()] = now
+        _log.warning("kafka", reason=error.str(), code=error.name())
 
 
 class _LibraryLog:
@@ -186,7 +208,10 @@ class _LibraryLog:
 
 
 def headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:
-    """A message's headers, in order, as bytes."""
-    raw: Any = message.headers() or []
+    """A message's headers, in order, as bytes. Raises ValueError if a name is not UTF-8."""
+    try:
+        raw: Any = message.headers() or []
+    except SystemError as error:  # what confluent-kafka makes of a name that it can't decode
+        raise ValueError("the name of a header is not UTF-8") from error
     pairs = raw.items() if isinstance(raw, Mapping) else raw
     return tuple((name, v.encode() if isinstance(v, str) else v) for name, v in pairs)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import structlog
 
 from processor.batcher import Batcher
@@ -29,11 +30,14 @@ class Lanes:
         engine: Engine,
         pool: Batcher[Segment],
         settled: Callable[[Job], None],
+        broken: Callable[[BaseException], None],
     ) -> None:
-        """``settled`` is called from a lane once for each job, and must return at once."""
+        """Both are called from a lane, and must return at once: ``settled`` once for each job,
+        ``broken`` if a lane ends by what no engine should raise."""
         self._engine = engine
         self._pool = pool
         self._settled = settled
+        self._broken = broken
         self._threads = [
             threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
             for number in range(engine.capabilities.lanes)
@@ -51,10 +55,13 @@ class Lanes:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while batch := self._pool.take():
-            timely = [segment for segment in batch if not self._too_late(segment)]
-            if timely:
-                self._speak(timely)
+        try:
+            while batch := self._pool.take():
+                timely = [segment for segment in batch if not self._too_late(segment)]
+                if timely:
+                    self._speak(timely)
+        except BaseException as error:  # noqa: BLE001 - a lane that is gone must not go unnoticed
+            self._broken(error)
 
     def _too_late(self, segment: Segment) -> bool:
         try:
@@ -69,9 +76,8 @@ class Lanes:
             segment.job.begin(time.time(), len(batch))
         began = time.monotonic()
         try:
-            results = self._engine.synthesize([segment.utterance for segment in batch])
-            if len(results) != len(batch):
-                raise ValueError(f"{len(results)} results for {len(batch)} utterances")  # noqa: TRY301
+            results = list(self._engine.synthesize([segment.utterance for segment in batch]))
+            _check(results, len(batch))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; none may end the lane
             self._split(batch, error)
             return
@@ -109,6 +115,18 @@ class Lanes:
     ) -> None:
         if segment.job.deliver(segment.index, result, compute_s=compute_s, now=time.time()):
             self._settled(segment.job)
+
+
+def _check(results: Sequence[object], count: int) -> None:
+    """Hold the engine to its contract, before anything is built on what it gave."""
+    if len(results) != count:
+        raise ValueError(f"{len(results)} results for {count} utterances")
+    for result in results:
+        if isinstance(result, RequestError):
+            continue
+        samples = result.samples if isinstance(result, Speech) else None
+        if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype != np.float32:
+            raise TypeError("a result is neither speech (float32, one dimension) nor a refusal")
 
 
 def _length(result: Speech | RequestError) -> int:

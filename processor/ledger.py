@@ -89,6 +89,15 @@ class Ledger(Generic[T]):
         book.by_offset[offset] = entry
         return book.tenure
 
+    def goes_back(self, partition: Partition, offset: int) -> bool:
+        """Whether ``offset`` does not come after the last one that was taken.
+
+        Then the topic was made anew or cut, or the client went back: a new tenure must begin. To do
+        a record once more is better than to lose one that has the number of another.
+        """
+        book = self._books.get(partition)
+        return book is not None and offset <= book.last
+
     def finish(self, tenure: Tenure, offset: int, outcome: T) -> bool:
         """Note a record's outcome. False if the tenure is over and the outcome must be dropped."""
         if tenure.over:

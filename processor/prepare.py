@@ -5,14 +5,21 @@ only I/O is with the store.
 """
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from processor.audio import FORMATS
 from processor.batcher import weigh
 from processor.checks import from_fields
 from processor.codec import Codec
 from processor.engines.base import Engine, Utterance, Voice
-from processor.errors import Code, ObjectMissing, ObjectTooLarge, RequestError, Stage
+from processor.errors import (
+    Code,
+    ObjectMissing,
+    ObjectTooLarge,
+    RequestError,
+    Stage,
+    StoreError,
+    Undecodable,
+)
 from processor.events import AudioFormat, SpeechRequest, Subtitles, Timestamps
 from processor.job import Job, Record, Segment, Ticket
 from processor.ledger import Tenure
@@ -59,6 +66,8 @@ class Preparer:
 
     def decode(self, record: Record) -> dict[str, object]:
         """The request's fields, unchecked. Raises Undecodable, RegistryUnavailable."""
+        if record.fault is not None:
+            raise Undecodable(f"the record can't be read: {record.fault}; send it anew")
         headers = {name: value for name, value in record.headers if value is not None}
         return self._codec.fields(SpeechRequest, record.value, headers)
 
@@ -123,18 +132,19 @@ class Preparer:
     def _claim_check(self, request: SpeechRequest) -> str:
         """The text that ``text_uri`` names: only from a bucket that is set, only the tenant's."""
         limit = self._settings.text.max_characters
-        uri = urlsplit(request.text_uri or "")
-        key = uri.path.lstrip("/")
-        if uri.netloc not in self._settings.store.text_buckets:
+        bucket, _, key = (request.text_uri or "").removeprefix("s3://").partition("/")
+        if bucket not in self._settings.store.text_buckets:
             raise _no_text("this worker reads no such bucket: add it to store.text_buckets")
         if not key.startswith(f"{request.tenant}/") or ".." in key:
             raise _no_text("the key must start with the request's tenant")
         try:
-            data = self._store.get(key, limit * _BYTES_PER_CHARACTER, bucket=uri.netloc)
+            data = self._store.get(key, limit * _BYTES_PER_CHARACTER, bucket=bucket)
         except ObjectMissing:
             raise _no_text("there is no such object; put the text before the request") from None
         except ObjectTooLarge:
             raise _too_long(limit) from None
+        except StoreError:  # a key that no store takes, or an object that we may not read
+            raise _no_text("the store refuses to give it; check bucket, key and rights") from None
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -203,6 +213,8 @@ class Preparer:
                 found = Manifest.from_json(self._store.get(key, _MAX_MANIFEST_BYTES))
             except ObjectMissing:
                 return None, False
+            except ObjectTooLarge:
+                return None, True
             if found is None or self._store.size(found.audio.key) != found.audio.bytes:
                 return None, True
             return found, False
@@ -215,7 +227,10 @@ def asked_at(request: SpeechRequest, record: Record) -> datetime:
     if request.created_at is not None:
         return request.created_at
     if record.timestamp_ms is not None:
-        return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        try:
+            return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            pass  # a time that no calendar has; producers may set any
     return datetime.now(UTC)
 
 

@@ -20,11 +20,15 @@ from schemas import AvroSchema
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 __all__ = ["ConfluentRegistry", "connect"]
 
 #: For one answer; the client has no limit of its own, and would hold a thread for good.
 _TIMEOUT_S = 10.0
+
+#: Ids are Java's ints. A larger one is none, and servers answer it as they do a wrong path.
+_MAX_ID = 2**31 - 1
 
 
 def connect(settings: RegistrySettings) -> "ConfluentRegistry | None":
@@ -52,15 +56,15 @@ class ConfluentRegistry:
     def schema(self, schema_id: int) -> AvroSchema:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+        if schema_id > _MAX_ID:
+            raise _no_schema(schema_id)
         with _answering("Schema Registry"):
             try:
                 text = self._client.get_schema(schema_id).schema_str
             except SchemaRegistryError as error:
-                if error.http_status_code != 404:
+                if not _unknown(error):
                     raise
-                raise Undecodable(
-                    f"the Schema Registry has no schema {schema_id}", Code.UNKNOWN_SCHEMA
-                ) from None
+                raise _no_schema(schema_id) from None
         try:
             schema = json.loads(text or "")
         except ValueError:
@@ -79,6 +83,18 @@ class ConfluentRegistry:
 
         with _answering(f"Schema Registry: {subject}"):
             return self._client.register_schema(subject, Schema(json.dumps(schema), "AVRO"))
+
+
+def _no_schema(schema_id: int) -> Undecodable:
+    return Undecodable(f"the Schema Registry has no schema {schema_id}", Code.UNKNOWN_SCHEMA)
+
+
+def _unknown(error: "SchemaRegistryError") -> bool:
+    """Whether the registry says that it lacks a schema: its codes 404xx, not a path's plain 404.
+
+    A URL without the interface's path, or a proxy whose registry is away, answers 404 as well.
+    """
+    return error.http_status_code == 404 and error.error_code in range(40400, 40500)
 
 
 #: Answers that no waiting will change: no credentials, no right, an incompatible or bad schema.

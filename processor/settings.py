@@ -36,6 +36,7 @@ __all__ = [
     "WorkerSettings",
     "cores",
     "load",
+    "up_is_running",
 ]
 
 PREFIX = "SPEECHMILL_"
@@ -69,6 +70,12 @@ class KafkaSettings(_Group):
     session_timeout_ms: Annotated[int, Field(ge=1000, le=1_800_000)] = Field(
         45_000, description="classic protocol: how long a dead worker keeps its partitions"
     )
+    delivery: Literal["exactly_once", "at_least_once"] = Field(
+        "exactly_once", description="or `at_least_once`, for brokers without transactions"
+    )
+    transaction_timeout_ms: Annotated[int, Field(ge=1000, le=900_000)] = Field(
+        10_000, description="how long a dead worker's open transaction holds up its readers"
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="or SSL, SASL_PLAINTEXT, SASL_SSL"
     )
@@ -82,7 +89,9 @@ class StoreSettings(_Group):
     """The S3 endpoint and the bucket that audio goes to."""
 
     endpoint: str = Field(
-        "http://localhost:9000", pattern=r"^https?://[^/]+/?$", description="of any S3 server"
+        "http://localhost:9000",
+        pattern=r"^https?://[^/]+/?$",
+        description="of any S3 server, with `http://` or `https://`",
     )
     access_key: SecretStr = Field(SecretStr(""), description="empty: requests are not signed")
     secret_key: SecretStr = Field(SecretStr(""), description="never logged")
@@ -205,7 +214,7 @@ def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     named = file or (Path(env) if (env := os.environ.get(f"{PREFIX}SETTINGS")) else None)
     if named is not None and not named.is_file():
         raise SettingsError(f"{named}: no such settings file")
-    files = [named or Path("speechmill.toml"), UP_FILE]
+    files = [named or Path("speechmill.toml")] + ([UP_FILE] if up_is_running() else [])
     _refuse_unknown_variables()
 
     class FromFiles(Settings):
@@ -233,6 +242,18 @@ def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -
         ) from None
 
 
+def up_is_running() -> bool:
+    """Whether a `speechmill up` runs in this folder; it leaves its process id in its file."""
+    try:
+        pid = UP_FILE.read_text().split(":", 1)[0].removeprefix("# pid ")
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def cores() -> int:
     """Processors that this process may run on, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
@@ -253,11 +274,17 @@ def _refuse_unknown_variables() -> None:
             )
 
 
+_WORDS = {
+    "extra_forbidden": "no such setting",
+    "string_pattern_mismatch": "not of the form that it must have; README.md shows one",
+}
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in item["loc"]]
         variable = PREFIX + "__".join(path).upper()
-        what = "no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        what = _WORDS.get(item["type"], item["msg"])
         lines.append(f"{'.'.join(path)} ({variable}): {what}")
     return "\n".join(lines)

@@ -5,20 +5,24 @@ poll thread. Knows no work and no outcome.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from processor.errors import BrokerUnavailable
 from processor.job import Record
-from processor.kafka import checked, consumer_config, headers_of
+from processor.kafka import checked, consumer_config, headers_of, unreadable
 from processor.ledger import Partition
 from processor.settings import KafkaSettings
 
 __all__ = ["KafkaSource", "RebalanceListener"]
 
 _log = structlog.get_logger()
+
+#: How long one call waits for the broker, in seconds.
+_CALL_S = 10.0
 
 
 class RebalanceListener(Protocol):
@@ -61,7 +65,17 @@ class KafkaSource:
         if first is None:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []
-        return [_record(message) for raw in (first, *rest) if (message := checked(raw)) is not None]
+        return [record for message in (first, *rest) if (record := self._read(message)) is not None]
+
+    def _read(self, message: Message) -> Record | None:
+        if not unreadable(message):
+            return None if checked(message) is None else _record(message)
+        # The client would meet these bytes again and again. They become a dead letter with no
+        # more than their place, and the partition goes on behind them.
+        error = message.error()
+        record = replace(_place(message), fault=error.str() if error else "unreadable")
+        self._consumer.seek(TopicPartition(record.topic, record.partition, record.offset + 1))
+        return record
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         self._consumer.pause(_positions(dict.fromkeys(partitions)))
@@ -75,6 +89,19 @@ class KafkaSource:
             self._consumer.commit(offsets=_positions(offsets), asynchronous=False)
         except KafkaException as error:
             raise BrokerUnavailable(f"the commit failed: {error.args[0].str()}") from error
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The group's committed offsets, -1 where there is none. Waits for open transactions to
+        end. Raises BrokerUnavailable."""
+        try:
+            found = self._consumer.committed(_positions(dict.fromkeys(partitions)), timeout=_CALL_S)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"committed offsets: {error.args[0].str()}") from error
+        return {(place.topic, place.partition): max(-1, place.offset) for place in found}
+
+    def group_metadata(self) -> Any:
+        """Our membership as it is now, which a transaction must prove."""
+        return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
         """Leave the group; the listener hears of the partitions first."""
@@ -93,17 +120,30 @@ class KafkaSource:
         self._listener.lost(_keys(partitions))
 
 
-def _record(message: Message) -> Record:
-    kind, timestamp = message.timestamp()
+def _place(message: Message) -> Record:
     return Record(
         topic=str(message.topic()),
         partition=int(message.partition() or 0),
         offset=int(message.offset() or 0),
+        key=None,
+        value=None,
+        headers=(),
+        timestamp_ms=None,
+    )
+
+
+def _record(message: Message) -> Record:
+    kind, timestamp = message.timestamp()
+    record = replace(
+        _place(message),
         key=_bytes(message.key()),
         value=_bytes(message.value()),
-        headers=headers_of(message),
         timestamp_ms=timestamp if kind else None,
     )
+    try:
+        return replace(record, headers=headers_of(message))
+    except ValueError as error:
+        return replace(record, fault=str(error))
 
 
 def _bytes(raw: str | bytes | None) -> bytes | None:

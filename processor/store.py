@@ -169,7 +169,7 @@ class MinioStore:
         except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise StoreUnavailable(f"{self._endpoint}: {reason}") from error
-        except MinioException as error:
+        except (MinioException, ValueError) as error:  # ValueError: a key that minio-py refuses
             raise StoreError(f"{self._endpoint}: {error}") from error
 
 

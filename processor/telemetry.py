@@ -7,7 +7,7 @@ import structlog
 
 from processor.settings import LogSettings
 
-__all__ = ["configure_logs"]
+__all__ = ["configure_logs", "quieten"]
 
 
 def configure_logs(settings: LogSettings) -> None:
@@ -34,3 +34,10 @@ def configure_logs(settings: LogSettings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def quieten() -> None:
+    """Warnings only, to standard error, unless the program that uses us has set up structlog:
+    unconfigured, structlog writes everything to standard output."""
+    if not structlog.is_configured():
+        configure_logs(LogSettings(level="warning"))

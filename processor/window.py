@@ -44,6 +44,11 @@ class Window:
         with self._lock:
             return Load(requests, self._characters, self._audio_bytes)
 
+    def audio_full(self) -> bool:
+        """Whether no more audio may be begun. From any thread."""
+        with self._lock:
+            return self._audio_bytes >= self.limit.audio_bytes
+
     def full(self, requests: int) -> bool:
         """Whether to stop polling; remembers its answer, for the low mark. Poll thread only."""
         load, limit = self.load(requests), self.limit

@@ -14,14 +14,14 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from processor.batcher import Batcher, BatchLimits
 from processor.codec import Codec
 from processor.engines.base import Engine
-from processor.errors import Code, RequestError, SpeechmillError, Stage
+from processor.errors import Code, RequestError, SpeechmillError, Stage, Superseded
 from processor.finish import Finisher
 from processor.job import Job, Outcome, Record, Segment, Ticket
 from processor.lanes import Lanes
@@ -72,41 +72,68 @@ class Worker(RebalanceListener):
         )
         self._ledger: Ledger[Outcome] = Ledger()
         self._tickets: set[Ticket] = set()
-        self._outcomes: queue.SimpleQueue[tuple[Ticket, Outcome | Exception | None]] = (
+        self._outcomes: queue.SimpleQueue[tuple[Ticket | None, Outcome | BaseException | None]] = (
             queue.SimpleQueue()
         )
         self._pool: Batcher[Segment] = Batcher(
             BatchLimits(
                 max_batch=min(able.max_batch, settings.engine.max_batch),
                 max_wait_s=settings.engine.max_wait_ms / 1000,
-            )
+            ),
+            full=self._window.audio_full,
         )
         self._preparer = Preparer(settings, codec, engine, store, self._patience)
         self._finisher = Finisher(settings, codec, able, store, self._patience)
-        self._lanes = Lanes(engine, self._pool, self._hand_over)
+        self._lanes = Lanes(
+            engine, self._pool, self._hand_over, lambda error: self._outcomes.put((None, error))
+        )
         self._io = Pool("io", limits.io_threads)
         self._publisher = publisher
         self._connect = connect
         self._paused: set[Partition] = set()
+        # The client keeps a partition's pause over its loss and return: of these we can't know.
+        self._unsure: set[Partition] = set()
         self._flushed = 0.0
         self.counts: Counter[str] = Counter()
 
+    @property
+    def partitions(self) -> list[Partition]:
+        """Those that are ours. From any thread; a moment later it may be otherwise."""
+        return self._ledger.partitions
+
+    @property
+    def paused(self) -> bool:
+        """Whether the window is full. From any thread."""
+        return bool(self._paused)
+
+    @property
+    def load(self) -> Load:
+        """What is under way. From any thread."""
+        return self._window.load(self._ledger.under_way())
+
     def stop(self) -> None:
         """Ask ``run`` to drain and return. From any thread or a signal handler."""
-        self._stopping.set()
+        if not self._stopping.is_set():
+            self._deadline = time.monotonic() + self._drain_s
+            self._stopping.set()
 
-    def run(self) -> None:
-        """Work until ``stop``. Raises PublishError, SettingsError or BrokerUnavailable if the
-        worker can't go on; then, as after a crash, nothing unfinished is committed."""
+    def run(self) -> bool:
+        """Work until ``stop``; True if the engine is at rest and may be closed.
+
+        Raises PublishError, Fenced, SettingsError or BrokerUnavailable if the worker can't go on;
+        then, as after a crash, nothing unfinished is committed.
+        """
         self._source = self._connect(self)
         self._lanes.start()
         _log.info("worker ready")
+        resting = False
         try:
             while not self._stopping.is_set():
                 self._step(_AT_ONCE, self._poll_timeout())
             self._drain()
         finally:
-            self._shut()
+            resting = self._shut()
+        return resting
 
     # -- the poll thread ------------------------------------------------------------------------
 
@@ -125,7 +152,13 @@ class Worker(RebalanceListener):
         return max(0.005, self._flush_s / 2) if self._ledger.under_way() else _IDLE_S
 
     def _accept(self, record: Record) -> None:
-        tenure = self._ledger.take((record.topic, record.partition), record.offset)
+        partition = (record.topic, record.partition)
+        if self._ledger.goes_back(partition, record.offset):
+            _log.warning("offsets went back: topic made anew or cut?", partition=partition,
+                         offset=record.offset)  # fmt: skip
+            self.lost([partition])
+            self.assigned([partition])
+        tenure = self._ledger.take(partition, record.offset)
         if tenure is None:  # left in the client's queue by a partition that is no longer ours
             return
         ticket = Ticket(record, tenure, self._window)
@@ -138,10 +171,11 @@ class Worker(RebalanceListener):
             while True:
                 ticket, outcome = self._outcomes.get(timeout_s > 0, timeout_s)
                 timeout_s = 0.0
-                ticket.release()
-                self._tickets.discard(ticket)
-                if isinstance(outcome, Exception):
+                if isinstance(outcome, BaseException):
                     raise outcome
+                if ticket is None:
+                    continue
+                self._release([ticket])
                 if outcome is not None:
                     self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
         except queue.Empty:
@@ -150,15 +184,20 @@ class Worker(RebalanceListener):
     def _flush(self) -> None:
         """Publish every finished prefix and commit it."""
         moves = self._ledger.ready()
-        if not moves:
+        if not moves and not self._publisher.owes:
             return
         outcomes = [outcome for _, _, prefix in moves for outcome in prefix]
-        self._publisher.publish(
-            [message for outcome in outcomes for message in outcome.messages],
-            {partition: position for partition, position, _ in moves},
-            self._source,
-            give_up=lambda: time.monotonic() > self._deadline,
-        )
+        try:
+            self._publisher.publish(
+                [message for outcome in outcomes for message in outcome.messages],
+                {partition: position for partition, position, _ in moves},
+                self._source,
+                give_up=lambda: time.monotonic() > self._deadline,
+            )
+        except Superseded as error:
+            # The next poll brings the rebalance, which says what of this is still ours.
+            _log.info("not published", reason=str(error), requests=len(outcomes))
+            return
         for partition, position, _ in moves:
             self._ledger.settle(partition, position)
         self.counts.update(str(outcome.status or "dead letter only") for outcome in outcomes)
@@ -166,17 +205,18 @@ class Worker(RebalanceListener):
     def _hold_back(self) -> None:
         """Pause all partitions while the window is full."""
         if self._window.full(self._ledger.under_way()):
-            fresh = set(self._ledger.partitions) - self._paused
-            if fresh:
-                self._source.pause(fresh)
-                self._paused |= fresh
-        elif self._paused:
-            self._source.resume(self._paused)
+            running = set(self._ledger.partitions) - self._paused
+            if running:
+                self._source.pause(running)
+                self._paused |= running
+        elif halted := self._paused | self._unsure:
+            self._source.resume(halted)
             self._paused.clear()
+        self._unsure.clear()
 
     def _settle(self, partitions: list[Partition], seconds: float) -> None:
         """Let work of these partitions finish and publish it; give up after ``seconds``."""
-        deadline = time.monotonic() + seconds
+        deadline = min(time.monotonic() + seconds, self._deadline)
         while self._ledger.under_way(partitions) and (left := deadline - time.monotonic()) > 0:
             self._collect(min(left, self._flush_s))
             self._flush()
@@ -184,7 +224,6 @@ class Worker(RebalanceListener):
     def _drain(self) -> None:
         under_way = self._ledger.under_way()
         _log.info("draining", requests=under_way, seconds=self._drain_s)
-        self._deadline = time.monotonic() + self._drain_s
         self._source.pause(self._ledger.partitions)
         self._paused = set(self._ledger.partitions)
         while self._ledger.under_way() and time.monotonic() < self._deadline:
@@ -192,26 +231,36 @@ class Worker(RebalanceListener):
             self._source.poll(1, 0)
             self._collect(self._flush_s)
             self._flush()
+        self._flush()
         if left := self._ledger.under_way():
             _log.warning("not finished in time; left to the next owner", requests=left)
 
-    def _shut(self) -> None:
-        self._drain_s = 0.0  # the rebalance that closing brings must not wait again
+    def _shut(self) -> bool:
+        self._deadline = 0.0  # the rebalance that closing brings must not wait again
         self._patience.end()
         self._pool.close()
         self._io.close()
         self._source.close()
         self._ledger.close(self._ledger.partitions)
         self._publisher.close()
-        if not self._lanes.join(timeout_s=5.0):
+        resting = self._lanes.join(timeout_s=5.0)
+        if not resting:
             _log.warning("the engine is still at work; leaving it")
         _log.info("worker stopped", **self.counts)
+        return resting
+
+    def _release(self, tickets: Iterable[Ticket]) -> None:
+        """Give back what these take of the window."""
+        for ticket in tickets:
+            ticket.release()
+            self._tickets.discard(ticket)
+        self._pool.wake()
 
     # -- rebalances, within poll ----------------------------------------------------------------
 
     def assigned(self, partitions: list[Partition]) -> None:
         self._ledger.open(partitions)
-        self._paused -= set(partitions)
+        self._unsure |= set(partitions)
 
     def revoked(self, partitions: list[Partition]) -> None:
         self._settle(partitions, self._drain_s)
@@ -219,11 +268,11 @@ class Worker(RebalanceListener):
 
     def lost(self, partitions: list[Partition]) -> None:
         self._ledger.close(partitions)
+        self._publisher.forget(partitions)
         self._paused -= set(partitions)
+        self._unsure -= set(partitions)
         # What is under way there may never come back: the pool forgets what nobody wants.
-        for ticket in [ticket for ticket in self._tickets if ticket.tenure.over]:
-            ticket.release()
-            self._tickets.discard(ticket)
+        self._release([ticket for ticket in self._tickets if ticket.tenure.over])
 
     # -- the I/O threads ------------------------------------------------------------------------
 
@@ -238,7 +287,7 @@ class Worker(RebalanceListener):
             ready = self._preparer.prepare(ticket, fields)
             if isinstance(ready, Hit):
                 return self._finisher.answer(ready.job, ready.manifest)
-            self._pool.put(ready.segments)
+            self._pool.put(ready.segments, ticket.tenure)
             return None
 
         self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)

@@ -9,7 +9,14 @@
         print(submission.completion.result(timeout=60).audio.key)
 """
 
-from producers.client import ProducerBusy, SpeechProducer, Submission, make_request
+from producers.client import ProducerBusy, ProducerClosed, SpeechProducer, Submission, make_request
 from producers.completions import CompletionReader
 
-__all__ = ["CompletionReader", "ProducerBusy", "SpeechProducer", "Submission", "make_request"]
+__all__ = [
+    "CompletionReader",
+    "ProducerBusy",
+    "ProducerClosed",
+    "SpeechProducer",
+    "Submission",
+    "make_request",
+]

@@ -16,17 +16,22 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from processor import registry
 from processor.checks import from_fields
 from processor.codec import Codec
-from processor.errors import Code, PublishError, RequestError, SpeechmillError, Stage
+from processor.errors import Code, PublishError, RequestError, SettingsError, SpeechmillError, Stage
 from processor.events import SpeechCompleted, SpeechRequest
 from processor.kafka import producer_config, topic_partitions
 from processor.settings import Settings, load
+from processor.telemetry import quieten
 from producers.completions import CompletionReader
 
-__all__ = ["ProducerBusy", "SpeechProducer", "Submission", "make_request"]
+__all__ = ["ProducerBusy", "ProducerClosed", "SpeechProducer", "Submission", "make_request"]
 
 
 class ProducerBusy(SpeechmillError):
     """The broker takes requests more slowly than they come, and the time to wait is over."""
+
+
+class ProducerClosed(SpeechmillError):
+    """The producer was closed."""
 
 
 def make_request(text: str | None = None, **fields: Any) -> SpeechRequest:
@@ -51,6 +56,16 @@ class Submission:
         self.request = request
         self.delivered: Future[None] = Future()
         self.completion: Future[SpeechCompleted] = Future()
+        # Running, so that nobody can cancel them: asyncio does at a time-out, and a cancelled
+        # future can't be given its result.
+        self.delivered.set_running_or_notify_cancel()
+        self.completion.set_running_or_notify_cancel()
+
+    def fail(self, error: Exception) -> None:
+        """End what is still open with ``error``."""
+        for future in (self.delivered, self.completion):
+            if not future.done():
+                future.set_exception(error)
 
 
 class SpeechProducer:
@@ -61,10 +76,11 @@ class SpeechProducer:
     """
 
     def __init__(self, settings: Settings | None = None, *, follow: bool = False) -> None:
+        quieten()
         self._settings = settings or load()
         kafka = self._settings.kafka
-        if not topic_partitions(kafka, timeout_s=10.0).get(kafka.requests):
-            raise PublishError(
+        if not topic_partitions(kafka, timeout_s=5.0).get(kafka.requests):
+            raise SettingsError(
                 f"kafka.requests: there is no topic {kafka.requests}; "
                 "`speechmill topics create` makes it"
             )
@@ -100,6 +116,8 @@ class SpeechProducer:
         Raises RequestError if the text is longer than a worker takes, ProducerBusy if the queue was
         full for ``timeout_s``, PublishError if the broker can never take it.
         """
+        if self._closing.is_set():
+            raise ProducerClosed("the producer is closed")
         limit = self._settings.text.max_characters
         if request.text is not None and len(request.text) > limit:
             raise RequestError(
@@ -132,13 +150,21 @@ class SpeechProducer:
         return self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Deliver what is under way. Raises ProducerBusy if some could not be delivered in time."""
+        """Deliver what is under way, and stop following.
+
+        Raises ProducerBusy if some could not be delivered in time: those are not delivered later
+        either. A completion that is still awaited fails with ProducerClosed.
+        """
         left = self._producer.flush(timeout_s)
         self._closing.set()
+        if left:
+            self._producer.purge()
+            self._producer.flush(1.0)
         for thread in self._threads:
             thread.join()
         if self._reader is not None:
             self._reader.close()
+        self._fail_waiting(ProducerClosed("the producer was closed before the answer came"))
         if left:
             raise ProducerBusy(f"{left} requests were not delivered within {timeout_s:g} s")
 
@@ -162,10 +188,7 @@ class SpeechProducer:
             if error is None:
                 submission.delivered.set_result(None)
                 return
-            failure = PublishError(f"{request.request_id}: {error.str()}")
-            submission.delivered.set_exception(failure)
-            if not submission.completion.done():
-                submission.completion.set_exception(failure)
+            submission.fail(PublishError(f"{request.request_id}: {error.str()}"))
             self._forget(submission)
 
         waited = 0.0
@@ -189,6 +212,15 @@ class SpeechProducer:
             waiting = self._waiting.get(submission.request.request_id, [])
             if submission in waiting:
                 waiting.remove(submission)
+            if not waiting:
+                self._waiting.pop(submission.request.request_id, None)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        with self._lock:
+            waiting = [one for several in self._waiting.values() for one in several]
+            self._waiting.clear()
+        for submission in waiting:
+            submission.fail(error)
 
     def _report(self) -> None:
         while not self._closing.is_set():
@@ -196,7 +228,12 @@ class SpeechProducer:
 
     def _follow(self, reader: CompletionReader) -> None:
         while not self._closing.is_set():
-            for event in reader.read(0.2):
+            try:
+                events = reader.read(0.2)
+            except SpeechmillError as error:  # nothing will be read any more: all must hear of it
+                self._fail_waiting(error)
+                return
+            for event in events:
                 with self._lock:
                     waiting = self._waiting.get(event.request_id)
                     submission = waiting.pop(0) if waiting else None

@@ -1,21 +1,19 @@
 """Completions as they appear: for one who waits, and for one who watches.
 
-Owns a consumer outside all groups, which sees every partition and commits nothing. One reader is
-used by one thread.
+Owns what becomes of a record that is no completion. One reader is used by one thread.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Literal
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Message
 
 from processor.codec import Codec
-from processor.errors import BrokerUnavailable, RequestError, SettingsError
+from processor.errors import RequestError
 from processor.events import SpeechCompleted
-from processor.kafka import checked, headers_of, reader_config, topic_partitions
+from processor.kafka import headers_of
 from processor.settings import KafkaSettings
+from producers.reader import Since, TopicReader
 
 __all__ = ["CompletionReader"]
 
@@ -26,7 +24,7 @@ class CompletionReader:
     """Reads the completions topic from ``since`` on: its end, its beginning, or an instant.
 
     With ``end``, all that is published after the constructor returned is seen; a broker that
-    reports its end too low may show a few earlier ones as well.
+    states its end too low may show a few earlier ones as well.
     """
 
     def __init__(
@@ -34,52 +32,27 @@ class CompletionReader:
         settings: KafkaSettings,
         codec: Codec | None = None,
         *,
-        since: Literal["end", "beginning"] | datetime = "end",
+        since: Since = "end",
         timeout_s: float = 10.0,
     ) -> None:
-        topic = settings.completions
-        count = topic_partitions(settings, timeout_s).get(topic, 0)
-        if not count:
-            raise SettingsError(
-                f"kafka.completions: there is no topic {topic}; `speechmill topics create` makes it"
-            )
         self._codec = codec or Codec()
-        self._consumer = Consumer(reader_config(settings, "speechmill-reader"))
+        self._reader = TopicReader(settings, "completions", timeout_s=timeout_s)
         try:
-            places = [TopicPartition(topic, number) for number in range(count)]
-            self._consumer.assign(self._starts(places, since, timeout_s))
-        except KafkaException as error:
-            self._consumer.close()
-            raise BrokerUnavailable(f"{topic}: {error.args[0].str()}") from error
+            self._reader.start(since)
+        except BaseException:
+            self._reader.close()
+            raise
 
     def read(self, timeout_s: float) -> list[SpeechCompleted]:
         """What has appeared; waits up to ``timeout_s`` for the first."""
-        first = self._consumer.poll(timeout_s)
-        messages = [] if first is None else [first, *self._consumer.consume(500, 0)]
-        return [event for message in messages for event in self._decoded(message)]
+        return [
+            event for message in self._reader.read(timeout_s) for event in self._decoded(message)
+        ]
 
     def close(self) -> None:
-        self._consumer.close()
+        self._reader.close()
 
-    def _starts(
-        self,
-        places: list[TopicPartition],
-        since: Literal["end", "beginning"] | datetime,
-        timeout_s: float,
-    ) -> list[TopicPartition]:
-        if isinstance(since, datetime):
-            for place in places:
-                place.offset = int(since.timestamp() * 1000)
-            return self._consumer.offsets_for_times(places, timeout=timeout_s)
-        for place in places:
-            low, high = self._consumer.get_watermark_offsets(place, timeout=timeout_s)
-            place.offset = low if since == "beginning" else high
-        return places
-
-    def _decoded(self, raw: object) -> Iterator[SpeechCompleted]:
-        message = checked(raw)  # type: ignore[arg-type]
-        if message is None:
-            return
+    def _decoded(self, message: Message) -> Iterator[SpeechCompleted]:
         headers = {name: value for name, value in headers_of(message) if value is not None}
         value = message.value()
         try:

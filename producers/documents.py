@@ -122,10 +122,12 @@ def _speakable(text: str) -> Iterator[str]:
 def _characters(stream: BinaryIO, name: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)  # CRLF may come in two chunks
+    # read1 gives what is there: a terminal, or a slow pipe, is not asked twice for its end.
+    take = getattr(stream, "read1", stream.read)
     read = 0
     chunk = b"\n"
     while chunk:
-        chunk = stream.read(_CHUNK_BYTES)
+        chunk = take(_CHUNK_BYTES)
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from processor import __version__
-from processor.commands import demo, doctor, submit, topics, up, watch, worker
+from processor.commands import deadletters, demo, doctor, submit, topics, up, watch, worker
 from processor.commands.console import fail
 from processor.errors import SettingsError, SpeechmillError
+from processor.telemetry import quieten
 
 __all__ = ["app", "main"]
 
@@ -39,6 +40,7 @@ def _common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")
     ] = False,
 ) -> None:
+    quieten()
     context.obj = settings
 
 
@@ -49,6 +51,7 @@ app.command("watch")(watch.watch)
 app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.add_typer(topics.app, name="topics")
+app.add_typer(deadletters.app, name="deadletters")
 
 
 def main() -> None:
@@ -59,5 +62,9 @@ def main() -> None:
         fail(error, status=2)
     except SpeechmillError as error:
         fail(error, status=1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `speechmill watch | head`
         sys.exit(0)
+    except OSError as error:  # a file that can't be read, a folder that can't be made
+        fail(error, status=1)

@@ -1,5 +1,6 @@
 """What all commands share: where they print, and how they fail."""
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from processor.settings import Settings, load
 
-__all__ = ["err", "fail", "out", "settings_of"]
+__all__ = ["err", "fail", "interruptible", "out", "settings_of", "uninterruptible"]
 
 #: Results. Not on a terminal it is as wide as it must be: a table is not to be cut in a log.
 out = Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
@@ -25,3 +26,19 @@ def fail(error: Exception, *, status: int) -> NoReturn:
     err.print(f"[bold red]error:[/] {type(error).__name__}: ", end="", soft_wrap=True)
     err.print(str(error), markup=False, soft_wrap=True)
     raise SystemExit(status)
+
+
+#: What ends a command: Ctrl-C, `kill`, and the terminal that closes.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def interruptible() -> None:
+    """Each of them is a KeyboardInterrupt from here on."""
+    for number in _ENDING:
+        signal.signal(number, signal.default_int_handler)
+
+
+def uninterruptible() -> None:
+    """Tidying up goes on whatever comes: a second Ctrl-C must not leave children."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)

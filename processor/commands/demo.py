@@ -1,7 +1,6 @@
 """``speechmill demo``: a real text through the real pipeline, on embedded parts, in one go."""
 
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import soundfile
 import typer
 from rich.table import Table
 
-from processor.commands.console import err, out
+from processor.commands.console import err, interruptible, out, uninterruptible
 from processor.commands.results import counting, download, good, rtf
 from processor.errors import SpeechmillError
 from processor.events import SpeechCompleted, SpeechRequest
@@ -45,7 +44,7 @@ def demo(
 ) -> None:
     """Speak a chapter of Alice in Wonderland, on a broker, a store and workers of its own."""
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
+    interruptible()
     requests = _requests(text, file)
     folder = Path(tempfile.mkdtemp(prefix="speechmill-demo-"))
     stack = None
@@ -65,11 +64,10 @@ def demo(
         if keep:
             _hold(stack)
     except KeyboardInterrupt:
-        err.print("stopped")
+        err.print("stopping")
         raise typer.Exit(130) from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave children
+        uninterruptible()
         if stack is not None:
             stack.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +93,7 @@ def _speak(stack: Stack, requests: list[SpeechRequest]) -> tuple[list[SpeechComp
     began = time.monotonic()
     with (
         SpeechProducer(stack.settings(), follow=True) as producer,
-        counting("speaking", len(requests), quiet=False) as progress,
+        counting("workers joining", len(requests), quiet=False) as progress,
     ):
         submissions = list(producer.submit_many(requests))
         pending = {submission.completion for submission in submissions}
@@ -104,7 +102,8 @@ def _speak(stack: Stack, requests: list[SpeechRequest]) -> tuple[list[SpeechComp
             done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
             stack.check()
             finished = len(submissions) - len(pending)
-            progress.advance(progress.task_ids[0], len(done))
+            if done:
+                progress.update(progress.task_ids[0], description="speaking", advance=len(done))
             if not err.is_terminal and finished // 10 > done_before // 10:
                 err.print(f"{finished} of {len(submissions)} done")
             done_before = finished
@@ -156,6 +155,8 @@ def _table(events: list[SpeechCompleted], paths: list[Path | None], seconds: flo
     out.print(table)
     audio_s = sum(event.usage.audio_ms for event in events) / 1000
     characters = sum(event.usage.characters for event in events)
+    if not audio_s:
+        return
     out.print(
         f"\n{len(events)} texts, {characters} characters, {audio_s:.1f} s of audio in "
         f"{seconds:.1f} s: {audio_s / seconds:.0f} times faster than it plays, "

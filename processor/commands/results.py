@@ -38,10 +38,18 @@ def rtf(event: SpeechCompleted) -> float | None:
     return None if event.cache_hit or not usage.audio_ms else usage.compute_ms / usage.audio_ms
 
 
+def _print(line: str) -> None:
+    """One line of standard output; above the progress bar, if both are on the terminal."""
+    if out.is_terminal and err.is_terminal:
+        err.print(line, markup=False, soft_wrap=True)
+    else:
+        out.print(line, markup=False, soft_wrap=True)
+
+
 def print_json(event: SpeechCompleted, **more: object) -> None:
     """The event on one line of standard output, ``more`` beside its fields."""
     fields = json.loads(Codec.encode_json(event)) | more
-    out.print(json.dumps(fields, ensure_ascii=False), markup=False, soft_wrap=True)
+    _print(json.dumps(fields, ensure_ascii=False))
 
 
 def print_line(event: SpeechCompleted, file: Path | None = None) -> None:
@@ -55,7 +63,7 @@ def print_line(event: SpeechCompleted, file: Path | None = None) -> None:
         error = event.error
         why = f"{error.code}  {error.message}" if error else ""
         line = f"{event.request_id}  {event.status.value}  {why}"
-    out.print(line, markup=False, soft_wrap=True)
+    _print(line)
 
 
 def download(store: ObjectStore, event: SpeechCompleted, folder: Path, name: str) -> Path:
@@ -88,6 +96,7 @@ def counting(what: str, total: int | None, *, quiet: bool) -> Iterator[Progress]
         TextColumn("{task.fields[note]}"),
         console=err,
         disable=quiet or not err.is_terminal,
+        transient=True,
     ) as progress:
         progress.add_task(what, total=total, note="")
         yield progress

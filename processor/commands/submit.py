@@ -47,7 +47,7 @@ def submit(
     save: Annotated[
         Path | None, typer.Option(help="Wait, and save the audio in this folder.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Longest wait for completions, seconds.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Longest wait, in seconds.")] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Ask for texts to be spoken. Exit status 1 if an entry was refused or a request failed."""
@@ -59,9 +59,13 @@ def submit(
     fields = {name: value for name, value in fields.items() if value is not None}
     follow = wait or save is not None
     entries = _entries(settings, texts or ["-"], read_as, document, fields)
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)  # before anything is spoken for it
     with SpeechProducer(settings, follow=follow) as producer:
         job = _Job(producer, as_json=as_json, follow=follow, in_order=in_order)
         job.submit(entries)
+        if not job.sent and not job.bad:
+            raise DocumentError("there is no text in it")
         if follow:
             job.wait(timeout, MinioStore(settings.store) if save else None, save)
     job.report(producer)
@@ -80,11 +84,12 @@ class _Job:
         self._follow = follow
         self._in_order = in_order
         self._submissions: list[Submission] = []
-        self._sent = 0
+        self.sent = 0
         self.bad = 0
 
     def submit(self, entries: Iterator[SpeechRequest | BadLine]) -> None:
-        with counting("submitting", None, quiet=self._as_json) as progress:
+        # Only what is to be waited for has an end that is worth a bar.
+        with counting("submitting", None, quiet=self._as_json or self._follow) as progress:
             for entry in entries:
                 if isinstance(entry, BadLine):
                     self._complain(entry.place, entry.reason)
@@ -95,7 +100,7 @@ class _Job:
                 except SpeechmillError as error:
                     self._complain(entry.request_id, str(error))
                     continue
-                self._sent += 1
+                self.sent += 1
                 submission.delivered.add_done_callback(self._count_lost)
                 if self._follow:
                     self._submissions.append(submission)
@@ -106,12 +111,13 @@ class _Job:
     def wait(self, seconds: float, store: MinioStore | None, folder: Path | None) -> None:
         """Print each completion in the order of submission, until all are there or time is up."""
         deadline = time.monotonic() + seconds
+        late = 0
         with counting("speaking", len(self._submissions), quiet=self._as_json) as progress:
             for submission in self._submissions:
                 try:
                     event = submission.completion.result(max(0.0, deadline - time.monotonic()))
                 except Late:
-                    self._complain(submission.request.request_id, f"no answer in {seconds:g} s")
+                    late += 1
                     continue
                 except SpeechmillError as error:
                     self._complain(submission.request.request_id, str(error))
@@ -125,10 +131,13 @@ class _Job:
                 else:
                     print_line(event, file)
                 progress.advance(progress.task_ids[0])
+        if late:
+            self._complain("waiting", f"{late} requests had no answer in {seconds:g} s")
 
     def report(self, producer: SpeechProducer) -> None:
         if not self._as_json and not self._follow:
-            err.print(f"{self._sent} requests submitted to {producer.topic}")
+            noun = "request" if self.sent == 1 else "requests"
+            err.print(f"{self.sent} {noun} submitted to {producer.topic}")
 
     def _count_lost(self, delivered: Any) -> None:
         if (error := delivered.exception()) is not None and not self._follow:
@@ -137,7 +146,8 @@ class _Job:
     def _complain(self, place: str, reason: str) -> None:
         self.bad += 1
         if self._as_json:
-            out.print(json.dumps({"place": place, "error": reason}), markup=False, soft_wrap=True)
+            refused = {"place": place, "status": "refused", "error": {"message": reason}}
+            out.print(json.dumps(refused, ensure_ascii=False), markup=False, soft_wrap=True)
         else:
             err.print(f"{place}: {reason}", markup=False, soft_wrap=True)
 
@@ -159,11 +169,15 @@ def _entries(
         path = Path(text) if len(text) < 4096 and "\n" not in text else None
         suffix = path.suffix.lstrip(".").lower() if path else ""
         if text == "-":
+            if sys.stdin.isatty():
+                err.print("reading the terminal; Ctrl-D on a line of its own ends the text")
             yield from read_requests(sys.stdin.buffer, "stdin", read_as or "txt", options)
-        elif path is not None and (suffix in FORMATS or (read_as and path.is_file())):
+        elif path is not None and (suffix in FORMATS or read_as):
             if not path.is_file():
                 raise DocumentError(f"{path}: no such file")
             with path.open("rb") as stream:
                 yield from read_requests(stream, str(path), read_as or suffix, options)
+        elif path is not None and len(text) < 256 and path.is_file():
+            raise DocumentError(f"{path}: is it text? Say how to read it: --as {'|'.join(FORMATS)}")
         else:
             yield make_request(text, **fields)

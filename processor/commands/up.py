@@ -1,16 +1,14 @@
 """``speechmill up``: the whole pipeline on embedded parts, until Ctrl-C."""
 
 import os
-import signal
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from processor.commands.console import err, out
+from processor.commands.console import err, interruptible, out, uninterruptible
 from processor.errors import SettingsError
 from processor.local.stack import Stack, threads_each
-from processor.settings import UP_FILE
+from processor.settings import UP_FILE, up_is_running
 
 
 def up(
@@ -22,10 +20,10 @@ def up(
     is gone when this ends; the audio stays in .speechmill/buckets.
     """
     folder = UP_FILE.parent
-    if UP_FILE.exists() and _alive(UP_FILE):
+    if up_is_running():
         raise SettingsError(f"`speechmill up` runs here already ({UP_FILE}); stop it first")
     UP_FILE.unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it as Ctrl-C does
+    interruptible()
     stack = Stack(folder)
     try:
         for number in range(workers):
@@ -36,14 +34,15 @@ def up(
         out.print(f"broker        {stack.broker.bootstrap}")
         out.print(f"object store  {stack.bucket.endpoint}, files in {stack.bucket.root}")
         out.print(f"workers       {workers}, logs in {folder}")
-        out.print("Try: speechmill submit --wait 'Good morning.'     Ctrl-C ends all of it.")
+        out.print("Try, in another terminal: speechmill submit --save out 'Good morning.'")
+        out.print("Ctrl-C ends all of it.")
         while True:
             stack.check()
             stack.broker.child.wait(1.0)
     except KeyboardInterrupt:
         err.print("stopping")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave children
+        uninterruptible()
         UP_FILE.unlink(missing_ok=True)
         stack.stop()
 
@@ -55,16 +54,6 @@ def _publish(stack: Stack) -> None:
         f"# pid {os.getpid()}: written by `speechmill up`, removed when it ends\n"
         f'[kafka]\nbootstrap = "{kafka.bootstrap}"\n'
         f"session_timeout_ms = {kafka.session_timeout_ms}\n"
+        f'delivery = "{kafka.delivery}"\n'
         f'[store]\nendpoint = "{stack.bucket.endpoint}"\n'
     )
-
-
-def _alive(file: Path) -> bool:
-    pid = file.read_text().split(":", 1)[0].removeprefix("# pid ")
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True

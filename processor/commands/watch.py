@@ -1,5 +1,7 @@
 """``speechmill watch``: completions as they appear."""
 
+import signal
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,9 +44,13 @@ def watch(
         )
 
     seen = 0
+    stop = threading.Event()
+    # A flag, looked at between polls: an exception out of a handler breaks the client's call.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     err.print(f"watching {settings.kafka.completions}; Ctrl-C ends it")
     try:
-        while count is None or seen < count:
+        while not stop.is_set() and (count is None or seen < count):
             for event in filter(wanted, reader.read(0.5)):
                 file = None
                 if save is not None and good(event):
@@ -56,8 +62,6 @@ def watch(
                 seen += 1
                 if seen == count:
                     break
-    except KeyboardInterrupt:
-        pass
     finally:
         reader.close()
 
@@ -69,6 +73,6 @@ def _instant(since: str) -> Literal["end", "beginning"] | datetime:
         return "beginning"
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     number, unit = since[:-1], units.get(since[-1:])
-    if unit is None or not number.isdigit():
+    if unit is None or not (number.isascii() and number.isdigit() and len(number) < 7):
         raise typer.BadParameter("use now, beginning, or a span such as 15m", param_hint="--since")
     return datetime.now(UTC) - timedelta(**{unit: int(number)})

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import FrameType
 from typing import TypeVar
 
@@ -14,11 +16,11 @@ import typer
 from processor import engines, registry
 from processor.codec import Codec
 from processor.commands.console import settings_of
+from processor.delivery import connect
 from processor.engines.base import Engine
-from processor.errors import SettingsError, Unavailable
+from processor.errors import SettingsError, StoreError, Unavailable
 from processor.events import SpeechCompleted
 from processor.kafka import topic_names, topic_partitions
-from processor.publisher import AtLeastOnce
 from processor.settings import Settings
 from processor.source import KafkaSource
 from processor.store import MinioStore
@@ -27,6 +29,9 @@ from processor.worker import Worker
 
 _log = structlog.get_logger()
 R = TypeVar("R")
+
+#: What closing may take after the drain's deadline, in seconds, before the process is ended.
+_GRACE_S = 8.0
 
 
 def worker(context: typer.Context) -> None:
@@ -43,50 +48,78 @@ def worker(context: typer.Context) -> None:
         lambda: codec.ready(SpeechCompleted, settings.kafka.completions),
         settings.worker.startup_s,
     )
+    publisher = _wait_for(lambda: connect(settings, topics), settings.worker.startup_s)
     engine = _warm(settings)
-    try:
-        mill = Worker(
-            settings,
-            engine,
-            store,
-            codec,
-            AtLeastOnce(settings.kafka, settings.worker.name, topics),
-            lambda listener: KafkaSource(settings.kafka, settings.worker.name, listener),
-        )
-        signals.on_first(mill.stop)
-        mill.run()
-    finally:
+    mill = Worker(
+        settings,
+        engine,
+        store,
+        codec,
+        publisher,
+        lambda listener: KafkaSource(settings.kafka, settings.worker.name, listener),
+    )
+    signals.on_first(mill.stop)
+    if _run(mill, signals, settings.worker.drain_s):
         engine.close()
+
+
+def _run(mill: Worker, signals: "_Signals", drain_s: float) -> bool:
+    """Run the worker on a thread of its own, so that this one is free for signals: while a thread
+    is inside a client library's call, Python runs no handler on it. True if the engine rests."""
+    result: Future[bool] = Future()
+
+    def poll_thread() -> None:
+        try:
+            result.set_result(mill.run())
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            result.set_exception(error)
+
+    threading.Thread(target=poll_thread, name="poll", daemon=True).start()
+    while True:
+        try:
+            # Short enough that a stop's deadline is noticed.
+            return result.result(timeout=1.0)
+        except TimeoutError:
+            if result.done():  # it was the worker's own
+                raise
+            if signals.since is not None and time.monotonic() - signals.since > drain_s + _GRACE_S:
+                _log.error("the stop hangs; ending the process")
+                os._exit(1)
 
 
 class _Signals:
     """SIGTERM and SIGINT: the first asks, the second does not wait for an answer."""
 
     def __init__(self) -> None:
-        self.asked = False
+        #: When the first came, on the monotonic clock.
+        self.since: float | None = None
         self._stop: Callable[[], None] | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def on_first(self, stop: Callable[[], None]) -> None:
         self._stop = stop
-        if self.asked:
+        if self.since is not None:
             stop()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.asked:
+        if self.since is not None:
             os._exit(128 + number)
-        self.asked = True
+        self.since = time.monotonic()
         if self._stop is None:  # not at work yet: nothing to finish
             raise SystemExit(128 + number)
         self._stop()
+
+
+class _NotYet(SettingsError):
+    """Topics are missing; whoever makes them may only be slower than we are."""
 
 
 def _topics(settings: Settings) -> dict[str, int]:
     found = topic_partitions(settings.kafka, timeout_s=min(5.0, settings.worker.startup_s))
     missing = [name for name in topic_names(settings.kafka) if name not in found]
     if missing:
-        raise SettingsError(
+        raise _NotYet(
             f"no topic {', '.join(missing)} at {settings.kafka.bootstrap}; "
             "make them: speechmill topics create"
         )
@@ -110,11 +143,16 @@ def _warm(settings: Settings) -> Engine:
 
 
 def _wait_for(call: Callable[[], R], seconds: float) -> R:
-    """``call()``, again while the service is away, for ``seconds``; then its error is the end."""
+    """``call()``, again while something is missing, for ``seconds``; then its error is the end."""
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Unavailable),
+        retry=tenacity.retry_if_exception_type((Unavailable, StoreError, _NotYet)),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=2.0),
         stop=tenacity.stop_after_delay(seconds),
-        before_sleep=lambda state: _log.warning("waiting", attempt=state.attempt_number),
+        before_sleep=_say_why,
         reraise=True,
     )(call)
+
+
+def _say_why(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    _log.warning("waiting", attempt=state.attempt_number, reason=str(error))

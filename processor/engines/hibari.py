@@ -59,7 +59,7 @@ class HibariEngine:
             self._models[voice.name] = model
 
     def check(self, text: str) -> None:
-        foreign = sorted({char for char in text if char.isalpha() and not _latin(char)})
+        foreign = list(dict.fromkeys(c for c in text if c.isalpha() and not _latin(c)))
         if foreign:
             raise RequestError(
                 Code.UNSUPPORTED_TEXT,

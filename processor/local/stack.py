@@ -42,6 +42,7 @@ class Stack:
         return {
             "SPEECHMILL_KAFKA__BOOTSTRAP": self.broker.bootstrap,
             "SPEECHMILL_KAFKA__SESSION_TIMEOUT_MS": str(EmbeddedBroker.SESSION_TIMEOUT_MS),
+            "SPEECHMILL_KAFKA__DELIVERY": EmbeddedBroker.DELIVERY,
             "SPEECHMILL_STORE__ENDPOINT": self.bucket.endpoint,
         }
 
@@ -51,6 +52,7 @@ class Stack:
             "kafka": {
                 "bootstrap": self.broker.bootstrap,
                 "session_timeout_ms": EmbeddedBroker.SESSION_TIMEOUT_MS,
+                "delivery": EmbeddedBroker.DELIVERY,
             },
             "store": {"endpoint": self.bucket.endpoint},
         }

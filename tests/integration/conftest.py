@@ -38,6 +38,7 @@ def parts(
             minio.access_key,
             minio.secret_key,
             session_timeout_ms=6000,  # the least that Kafka allows
+            delivery="exactly_once",
         )
 
 

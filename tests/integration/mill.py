@@ -16,12 +16,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from processor.checks import from_fields
 from processor.codec import Codec, schema_of
+from processor.delivery import connect
 from processor.engines.base import Engine
 from processor.events import SpeechCompleted, SpeechRequest
 from processor.kafka import create_topics, topic_partitions
 from processor.local.child import Child
 from processor.local.stack import start_worker
-from processor.publisher import AtLeastOnce
 from processor.settings import Settings, load
 from processor.source import KafkaSource
 from processor.store import MinioStore
@@ -42,6 +42,7 @@ class Parts:
     access_key: str = ""
     secret_key: str = ""
     session_timeout_ms: int = 2000
+    delivery: str = "at_least_once"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Mill:
                 "group": f"group-{self.id}",
                 "partitions": self.partitions,
                 "session_timeout_ms": self.parts.session_timeout_ms,
+                "delivery": self.parts.delivery,
             },
             "store": {
                 "endpoint": self.parts.endpoint,
@@ -133,6 +135,7 @@ class Mill:
             "SPEECHMILL_KAFKA__GROUP": kafka.group,
             "SPEECHMILL_KAFKA__PARTITIONS": str(kafka.partitions),
             "SPEECHMILL_KAFKA__SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
+            "SPEECHMILL_KAFKA__DELIVERY": kafka.delivery,
             "SPEECHMILL_STORE__ENDPOINT": store.endpoint,
             "SPEECHMILL_STORE__ACCESS_KEY": store.access_key.get_secret_value(),
             "SPEECHMILL_STORE__SECRET_KEY": store.secret_key.get_secret_value(),
@@ -152,7 +155,7 @@ class Mill:
                 engine,
                 MinioStore(settings.store),
                 Codec(),
-                AtLeastOnce(settings.kafka, settings.worker.name, counts),
+                connect(settings, counts),
                 lambda listener: KafkaSource(settings.kafka, settings.worker.name, listener),
             )
         )

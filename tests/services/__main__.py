@@ -12,12 +12,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import kafka_jars, minio_binary
-from .availability import in_ci, kafka_unavailable, minio_unavailable
+from . import kafka_jars, minio_binary, registry_jars
+from .availability import (
+    in_ci,
+    kafka_unavailable,
+    minio_unavailable,
+    registry_unavailable,
+)
 from .cache import cache_root
 from .errors import ProvisionError, ServiceError
 from .kafka import KafkaCluster
 from .minio import MinioServer
+from .registry import SchemaRegistry
 
 
 def main() -> int:
@@ -31,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.command == "provision":
-            reason = kafka_unavailable() or minio_unavailable()
+            reason = kafka_unavailable() or minio_unavailable() or registry_unavailable()
             if reason is not None:
                 _say(f"not provisioned: {reason}")
                 return int(in_ci())  # a laptop may do without; the tests say that they skip
@@ -53,6 +59,7 @@ def _provision() -> None:
     parts: list[tuple[str, Callable[[], Path]]] = [
         (KafkaCluster.name, kafka_jars.provision),
         (MinioServer.name, minio_binary.provision),
+        (SchemaRegistry.name, registry_jars.provision),
     ]
     for name, provision in parts:
         began = time.monotonic()

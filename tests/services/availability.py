@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from .kafka_jars import cached_jars
 from .kafka_node import java_command
 from .minio_binary import cached_binary
+from .registry_jars import cached_runner
 from .versions import GO_MINIMUM, JAVA_MINIMUM
 
 _ASK_DEADLINE_S = 30.0
@@ -20,17 +22,7 @@ _ASK_DEADLINE_S = 30.0
 
 def kafka_unavailable() -> str | None:
     """Why a `KafkaCluster` can't run here, or None."""
-    java = _first_line(
-        java_command(), "-version"
-    )  # of the kind: openjdk version "17.0.15" 2025-04-15
-    if java is None:
-        return f"Kafka needs Java {JAVA_MINIMUM} or newer: no java that runs"
-    version = re.search(r'version "(\d+)', java)
-    if version is None or int(version[1]) < JAVA_MINIMUM:
-        return f"Kafka needs Java {JAVA_MINIMUM} or newer, not: {java}"
-    if cached_jars() is None and shutil.which("mvn") is None:
-        return "Kafka's jars are fetched with mvn (Apache Maven): it is not installed"
-    return None
+    return _jars_unavailable("Kafka", cached_jars())
 
 
 def minio_unavailable() -> str | None:
@@ -47,6 +39,11 @@ def minio_unavailable() -> str | None:
     return None
 
 
+def registry_unavailable() -> str | None:
+    """Why a `SchemaRegistry` can't run here, or None."""
+    return _jars_unavailable("the Schema Registry", cached_runner())
+
+
 def require(reason: str | None) -> None:
     """Go on if `reason` is None; else skip the test, or fail it where `CI` is set to true."""
     if reason is None:
@@ -59,6 +56,19 @@ def require(reason: str | None) -> None:
 def in_ci() -> bool:
     """Whether an absent service is a failure."""
     return os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def _jars_unavailable(service: str, jars: Path | None) -> str | None:
+    # The first line is of the kind: openjdk version "17.0.15" 2025-04-15
+    java = _first_line(java_command(), "-version")
+    if java is None:
+        return f"{service} needs Java {JAVA_MINIMUM} or newer: no java that runs"
+    version = re.search(r'version "(\d+)', java)
+    if version is None or int(version[1]) < JAVA_MINIMUM:
+        return f"{service} needs Java {JAVA_MINIMUM} or newer, not: {java}"
+    if jars is None and shutil.which("mvn") is None:
+        return f"{service}'s jars are fetched with mvn (Apache Maven): it is not installed"
+    return None
 
 
 def _first_line(*command: str) -> str | None:

@@ -1,0 +1,392 @@
+"""``speechmill deadletters``: look at what could not be served, send it once more, delete it."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from processor import registry
+from processor.codec import Codec
+from processor.commands.console import err, out, settings_of
+from processor.commands.times import moment
+from processor.errors import Code
+from processor.settings import Settings
+from producers.letters import (
+    Letter,
+    LetterMissing,
+    Letters,
+    Place,
+    Replay,
+    Wanted,
+    refusal,
+)
+
+app = typer.Typer(help="What could not be served: look, replay, purge.", no_args_is_help=True)
+
+#: Rows of the table that are held at once: the topic may hold more than memory does.
+_PAGE = 50
+#: Of a value that can't be decoded, in bytes.
+_DUMPED = 256
+
+Codes = Annotated[
+    list[Code] | None,
+    typer.Option("--code", case_sensitive=False, help="Only of this code; may be repeated."),
+]
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant's, where it can be read.")]
+Since = Annotated[
+    str | None, typer.Option(help="Only since then: 15m, 2h, 1d, or 2026-01-31T12:00:00Z.")
+]
+Until = Annotated[str | None, typer.Option(help="Only before then, written likewise.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+def list_letters(
+    context: typer.Context,
+    codes: Codes = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the dead letters there are now; each partition's in order."""
+    settings = settings_of(context)
+    wanted = wanted_of(codes, tenant, since, until)
+    with closing(_open(settings)) as letters:
+        count = _print(islice(letters.matching(wanted), limit), as_json=as_json)
+    if not as_json:
+        err.print(f"{_number(count, 'dead letter')} in {settings.kafka.deadletters}")
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    letter: Annotated[str, typer.Argument(help="PARTITION:OFFSET as listed, or a request_id.")],
+) -> None:
+    """Show one dead letter: why it is here, its headers, and what was asked for."""
+    settings = settings_of(context)
+    with closing(_open(settings)) as letters:
+        place = Place.parse(letter)
+        if place is not None:
+            _show(letters.at(place), settings.kafka.deadletters)
+            return
+        missing = True
+        for found in letters.matching(Wanted()):
+            if _is_named(found, letter):
+                if not missing:
+                    _say("")
+                _show(found, settings.kafka.deadletters)
+                missing = False
+    if missing:
+        raise LetterMissing(
+            f"{settings.kafka.deadletters} has no letter of request {printable(letter)}"
+        )
+
+
+@app.command("replay")
+def replay(
+    context: typer.Context,
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PARTITION:OFFSET]...", help="These; otherwise all that match."),
+    ] = None,
+    codes: Codes = None,
+    tenant: Tenant = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Send dead letters to the request topic once more: key, value and headers as they came.
+
+    They stay where they are: Kafka's topics are append-only, so a second replay sends them a second
+    time. Exit status 1 if one was refused or is not confirmed.
+    """
+    settings = settings_of(context)
+    named = [_place(text) for text in dict.fromkeys(places or [])]
+    if named and (codes or tenant or since or until or limit):
+        raise typer.BadParameter("give either places or conditions", param_hint="PARTITION:OFFSET")
+    wanted = wanted_of(codes, tenant, since, until)
+    with closing(_open(settings)) as letters:
+
+        def chosen() -> Iterator[Letter]:
+            """Afresh each time; the same letters, as the end of the topic is settled once."""
+            if named:
+                return (letters.at(place) for place in named)
+            return islice(letters.matching(wanted), limit)
+
+        run = _Run(settings)
+        if dry_run:
+            count = _print(run.sound(chosen()), as_json=False)
+            err.print(f"{_number(count, 'dead letter')} would go to {run.topic}")
+        else:
+            if not yes:
+                _can_ask()
+                count = sum(refusal(letter, run.topic) is None for letter in chosen())
+                _ask(f"Send {_number(count, 'dead letter')} to {run.topic} once more?", count)
+            run.replay(chosen())
+    if run.bad:
+        raise typer.Exit(1)
+
+
+@app.command("purge")
+def purge(
+    context: typer.Context,
+    before: Annotated[
+        str | None, typer.Option(help="Only what is older: 7d, or 2026-01-31T12:00:00Z.")
+    ] = None,
+    codes: Annotated[list[str] | None, typer.Option("--code", hidden=True)] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", hidden=True)] = None,
+    yes: Yes = False,
+) -> None:
+    """Delete dead letters for good: all there are now, or the old ones.
+
+    Kafka deletes from the front of a partition only, so they can't be chosen by code or tenant.
+    """
+    if codes or tenant:
+        raise typer.BadParameter(
+            "Kafka deletes from the front of a partition only, so letters can't be deleted by code "
+            "or tenant. Replay what is still wanted, then purge all, or what is old (--before)",
+            param_hint="--code" if codes else "--tenant",
+        )
+    settings = settings_of(context)
+    moment_before = moment(before, "--before")
+    topic = settings.kafka.deadletters
+    with closing(_open(settings)) as letters:
+        front = letters.front(moment_before)
+        # Offsets, which the marks of transactions take as well.
+        most = sum(end - low for low, end in front.values())
+        if not front:
+            err.print(f"nothing to delete in {topic}")
+            return
+        if not yes:
+            _can_ask()
+            _ask(f"Delete up to {_number(most, 'dead letter')} from {topic} for good?", most)
+        letters.purge(front)
+    for number, (low, end) in sorted(front.items()):
+        _say(f"{topic} {number}: deleted from {low} to {end - 1}")
+
+
+class _Run:
+    """One replay: what went, and how much did not."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.topic = settings.kafka.requests
+        self.bad = 0
+
+    def sound(self, letters: Iterable[Letter]) -> Iterator[Letter]:
+        """Those that can be replayed; the others are complained of."""
+        for letter in letters:
+            if (why := refusal(letter, self.topic)) is None:
+                yield letter
+            else:
+                self.complain(letter, why)
+
+    def complain(self, letter: Letter, why: str) -> None:
+        self.bad += 1
+        line = f"{letter.place}: not replayed: {printable(why)}"
+        err.print(line, markup=False, emoji=False, soft_wrap=True)
+
+    def replay(self, letters: Iterable[Letter]) -> None:
+        sender = Replay(self._settings.kafka, self.complain)
+        try:
+            for letter in self.sound(letters):
+                sender.send(letter)
+        finally:  # also of a run that was broken off it is said what went
+            sender.finish()
+            err.print(f"{_number(sender.replayed, 'dead letter')} replayed to {self.topic}")
+            if sender.replayed:
+                err.print(
+                    f"They stay in {self._settings.kafka.deadletters}, as Kafka's topics are "
+                    "append-only: replayed again, they are sent again. `speechmill deadletters "
+                    "purge` deletes from the front.",
+                    soft_wrap=True,
+                )
+
+
+def wanted_of(
+    codes: Iterable[str] | None,
+    tenant: str | None,
+    since: str | None,
+    until: str | None,
+    now: datetime | None = None,
+) -> Wanted:
+    """The conditions that a command line gives. Raises BadParameter."""
+    now = now or datetime.now(UTC)
+    start, end = moment(since, "--since", now), moment(until, "--until", now)
+    if start is not None and end is not None and start >= end:
+        raise typer.BadParameter("is not before --until", param_hint="--since")
+    return Wanted(frozenset(str(code) for code in codes or ()), tenant, start, end)
+
+
+def printable(text: str | None) -> str:
+    """``text`` with all that could steer a terminal, or mislead its reader, escaped."""
+    if text is None:
+        return "-"
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def hexdump(data: bytes) -> Iterator[str]:
+    """The first bytes, sixteen a line, with their ASCII beside them."""
+    for start in range(0, min(len(data), _DUMPED), 16):
+        part = data[start : min(start + 16, _DUMPED)]
+        plain = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        yield f"{start:08x}  {part.hex(' '):<47}  {plain}"
+    if len(data) > _DUMPED:
+        yield f"… {len(data) - _DUMPED} bytes more"
+
+
+def _open(settings: Settings) -> Letters:
+    return Letters(settings.kafka, Codec(registry.connect(settings.registry)))
+
+
+def _place(text: str) -> Place:
+    place = Place.parse(text)
+    if place is None:
+        raise typer.BadParameter(
+            f"{text!r} is not PARTITION:OFFSET, as in 3:17", param_hint="PARTITION:OFFSET"
+        )
+    return place
+
+
+def _is_named(letter: Letter, request_id: str) -> bool:
+    """Also by the key, which the client library makes the request_id: the value may be broken."""
+    return request_id == letter.request_id or request_id.encode() == letter.key
+
+
+def _can_ask() -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("nobody can be asked here: add --yes", param_hint="--yes")
+
+
+def _ask(question: str, count: int) -> None:
+    """Return if the answer is yes, or there is nothing to ask about."""
+    if count and not typer.confirm(question, err=True):
+        err.print("nothing was done")
+        raise typer.Exit(1)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _print(letters: Iterator[Letter], *, as_json: bool) -> int:
+    """All of them, as they come; how many there were."""
+    count = 0
+    if out.is_terminal and not as_json:
+        while page := list(islice(letters, _PAGE)):
+            out.print(_table(page, header=not count))
+            count += len(page)
+        return count
+    for letter in letters:
+        _say(json.dumps(_fields(letter)) if as_json else "  ".join(_row(letter)))
+        count += 1
+    return count
+
+
+def _table(page: list[Letter], *, header: bool) -> Table:
+    """One page; its widths do not depend on what is in it, so that pages line up."""
+    table = Table(box=None, pad_edge=False, show_header=header, expand=True)
+    table.add_column("letter", width=9, overflow="fold")
+    table.add_column("time", width=20, no_wrap=True)
+    table.add_column("code", width=14, overflow="fold")
+    table.add_column("tenant", ratio=2, overflow="fold")
+    table.add_column("request", ratio=3, overflow="fold")
+    table.add_column("message", ratio=6)
+    for letter in page:
+        table.add_row(*map(Text, _row(letter)))
+    return table
+
+
+def _row(letter: Letter) -> tuple[str, ...]:
+    told = (letter.reason.code, letter.tenant, letter.request_id, letter.reason.message)
+    return (str(letter.place), _time(letter.timestamp), *map(printable, told))
+
+
+def _fields(letter: Letter) -> dict[str, Any]:
+    reason = letter.reason
+    return {
+        "letter": str(letter.place),
+        "partition": letter.place.partition,
+        "offset": letter.place.offset,
+        "timestamp": letter.timestamp and letter.timestamp.isoformat(),
+        "code": reason.code,
+        "field": reason.field,
+        "message": reason.message,
+        "stage": reason.stage,
+        "source": {
+            "topic": reason.topic,
+            "partition": reason.partition,
+            "offset": reason.offset,
+        },
+        "tenant": letter.tenant,
+        "request_id": letter.request_id,
+        "replayed": letter.replayed,
+        "bytes": None if letter.value is None else len(letter.value),
+    }
+
+
+def _show(letter: Letter, topic: str) -> None:
+    reason = letter.reason
+    origin = f"{printable(reason.topic)} {reason.partition}:{reason.offset}"
+    _line("letter", f"{topic} {letter.place}")
+    _line("time", _time(letter.timestamp))
+    _line("came from", origin if reason.topic else "-")
+    for name in ("code", "field", "message", "stage"):
+        _line(name, printable(getattr(reason, name)))
+    _line("replayed", _number(letter.replayed, "time"))
+    _line("tenant", printable(letter.tenant))
+    _line("request", printable(letter.request_id))
+    _line("key", _plain(letter.key))
+    _line("headers", "" if letter.headers else "none")
+    for name, value in letter.headers:
+        _line(f"  {printable(name)}", _plain(value))
+    _line("value", _size(letter))
+    for line in _value(letter):
+        _say(f"  {line}")
+
+
+def _line(name: str, value: str) -> None:
+    _say(f"{name:<12}{value}".rstrip())
+
+
+def _say(line: str) -> None:
+    """One line as it is: no markup, and no ``:name:`` made into a picture."""
+    out.print(line, markup=False, emoji=False, soft_wrap=True)
+
+
+def _size(letter: Letter) -> str:
+    if letter.omitted:
+        return "left out, as it was too large for the topic"
+    return "none" if letter.value is None else _number(len(letter.value), "byte")
+
+
+def _value(letter: Letter) -> Iterable[str]:
+    """The event as JSON, as far as it can be decoded; otherwise its first bytes."""
+    if letter.event is not None:
+        with suppress(RecursionError):  # JSON may be nested more deeply than can be written
+            text = json.dumps(letter.event, ensure_ascii=False, indent=2, default=str)
+            return map(printable, text.split("\n"))
+    return hexdump(letter.value or b"")
+
+
+def _plain(raw: bytes | None) -> str:
+    """Bytes that are mostly text; what is none is escaped."""
+    return "-" if raw is None else printable(raw.decode(errors="backslashreplace"))
+
+
+def _time(when: datetime | None) -> str:
+    return "-" if when is None else f"{when:%Y-%m-%dT%H:%M:%SZ}"
