@@ -84,6 +84,8 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         # Also the most that one batch may grow to when it is decompressed.
         "receive.message.max.bytes": 16_000_000,
     }
+    if settings.static_membership:
+        config["group.instance.id"] = client_id
     if settings.group_protocol == "classic":  # with KIP-848 the broker decides both
         config["partition.assignment.strategy"] = "cooperative-sticky"
         config["session.timeout.ms"] = settings.session_timeout_ms

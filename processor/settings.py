@@ -67,6 +67,9 @@ class KafkaSettings(_Group):
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="consumer is KIP-848: Apache Kafka 4 and later"
     )
+    static_membership: bool = Field(
+        False, description="a worker that is back within its session keeps its partitions"
+    )
     session_timeout_ms: Annotated[int, Field(ge=1000, le=1_800_000)] = Field(
         45_000, description="classic protocol: how long a dead worker keeps its partitions"
     )
@@ -156,7 +159,10 @@ class WorkerSettings(_Group):
         default_factory=socket.gethostname,
         min_length=1,
         max_length=200,
-        description="in completions, dead letters and logs",
+        description="in completions, logs, the transactional id: one worker, one name",
+    )
+    slot_dir: Path | None = Field(
+        None, description="where a worker locks its name; none: in the temporary folder"
     )
     window_requests: Annotated[int, Field(ge=1, le=100_000)] = Field(
         256, description="requests under way at once; full: partitions are paused"

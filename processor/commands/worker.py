@@ -22,6 +22,7 @@ from processor.errors import SettingsError, StoreError, Unavailable
 from processor.events import SpeechCompleted
 from processor.kafka import topic_names, topic_partitions
 from processor.settings import Settings
+from processor.slot import Slot
 from processor.source import KafkaSource
 from processor.store import MinioStore
 from processor.telemetry import configure_logs
@@ -40,6 +41,12 @@ def worker(context: typer.Context) -> None:
     configure_logs(settings.log)
     structlog.contextvars.bind_contextvars(worker=settings.worker.name)
     signals = _Signals()
+    # Before all else: nothing that follows may be done twice under one name.
+    slot = Slot(
+        settings.worker.name,
+        f"{settings.kafka.bootstrap} {settings.kafka.group}",
+        settings.worker.slot_dir,
+    )
     topics = _wait_for(lambda: _topics(settings), settings.worker.startup_s)
     store = MinioStore(settings.store)
     _wait_for(store.check, settings.worker.startup_s)
@@ -61,6 +68,7 @@ def worker(context: typer.Context) -> None:
     signals.on_first(mill.stop)
     if _run(mill, signals, settings.worker.drain_s):
         engine.close()
+    slot.release()
 
 
 def _run(mill: Worker, signals: "_Signals", drain_s: float) -> bool:

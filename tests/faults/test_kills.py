@@ -76,11 +76,26 @@ def test_sigkill_at_random_loses_nothing_and_doubles_nothing(mill: Mill) -> None
     print(f"\n{KILLS} SIGKILLs ({late} under load), {REQUESTS} requests, {spoken} spoken")  # noqa: T201
 
 
+def test_a_second_worker_of_a_name_is_refused_on_the_same_machine(mill: Mill) -> None:
+    first = mill.start_process("twin")
+    eventually(lambda: "worker ready" in first.log.read_text(), "the first to be ready", 60)
+    second = mill.start_process("twin-again", SPEECHMILL_WORKER__NAME="twin")
+
+    assert eventually(lambda: second.wait(0.2), "the second to end", 30) == 2
+    assert f"twin is held by process {first.pid} on" in second.log.read_text()
+    assert first.returncode is None
+
+
 def test_of_two_workers_under_one_id_the_older_stops(mill: Mill) -> None:
     older = mill.start_process("same")
     mill.ask("For the older.")
     mill.completions(1)
-    younger = mill.start_process("same-again", SPEECHMILL_WORKER__NAME="same")
+    younger = mill.start_process(
+        "same-again",
+        SPEECHMILL_WORKER__NAME="same",
+        # As on another machine: here the lock on the name would refuse it.
+        SPEECHMILL_WORKER__SLOT_DIR=str(mill.folder / "elsewhere"),
+    )
     eventually(
         lambda: any(line["event"] == "worker ready" for line in mill.log_of(younger)),
         "the younger to be ready", 60,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from processor.local.child import Child
 from tests.integration.mill import Mill
 from tests.waiting import eventually
@@ -18,8 +20,14 @@ def partitions_of(mill: Mill, child: Child) -> set[int]:
     return held
 
 
-def test_two_workers_share_eight_partitions_and_a_third_takes_its_share(mill: Mill) -> None:
-    first, second = mill.start_process("first"), mill.start_process("second")
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_two_workers_share_eight_partitions_and_a_third_takes_its_share(
+    mill: Mill, protocol: str
+) -> None:
+    if protocol == "consumer" and mill.parts.kind == "embedded":
+        pytest.skip("tansu does not answer KIP-848")
+    how = {"SPEECHMILL_KAFKA__GROUP_PROTOCOL": protocol}
+    first, second = mill.start_process("first", **how), mill.start_process("second", **how)
 
     def shared_by(*workers: Child) -> list[set[int]] | None:
         held = [partitions_of(mill, worker) for worker in workers]
@@ -31,7 +39,7 @@ def test_two_workers_share_eight_partitions_and_a_third_takes_its_share(mill: Mi
     by_worker = count_by_worker(mill, 80)
     assert set(by_worker) == {"first", "second"}
 
-    third = mill.start_process("third")
+    third = mill.start_process("third", **how)
     eventually(lambda: shared_by(first, second, third), "a third worker to get its share", 60)
     asked += [mill.ask(f"Round two, {n}.", partition=n % 8).request_id for n in range(80)]
 
