@@ -38,6 +38,7 @@ class Lanes:
         self._pool = pool
         self._settled = settled
         self._broken = broken
+        self._calls: dict[int, float] = {}  # when each lane's call began, by thread
         self._threads = [
             threading.Thread(target=self._run, name=f"lane-{number}", daemon=True)
             for number in range(engine.capabilities.lanes)
@@ -46,6 +47,12 @@ class Lanes:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    @property
+    def call_age_s(self) -> float:
+        """How long the longest call under way has taken; 0 if none is. From any thread."""
+        begun = min(self._calls.copy().values(), default=None)
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def join(self, timeout_s: float) -> bool:
         """Wait for all lanes to end, after the pool was closed. False if one is still at work."""
@@ -74,13 +81,15 @@ class Lanes:
     def _speak(self, batch: Sequence[Segment]) -> None:
         for segment in batch:
             segment.job.begin(time.time(), len(batch))
-        began = time.monotonic()
+        began = self._calls[threading.get_ident()] = time.monotonic()
         try:
             results = list(self._engine.synthesize([segment.utterance for segment in batch]))
             _check(results, len(batch))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; none may end the lane
+            self._calls.pop(threading.get_ident(), None)
             self._split(batch, error)
             return
+        self._calls.pop(threading.get_ident(), None)
         elapsed = time.monotonic() - began
         spoken = sum(_length(result) for result in results) or 1
         for segment, result in zip(batch, results, strict=True):

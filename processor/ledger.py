@@ -134,4 +134,5 @@ class Ledger(Generic[T]):
     def under_way(self, partitions: Iterable[Partition] | None = None) -> int:
         """How many records were taken and are not settled."""
         wanted = self._books if partitions is None else set(partitions)
-        return sum(len(book.entries) for key, book in self._books.items() if key in wanted)
+        # A copy: the health endpoint asks from its own thread.
+        return sum(len(book.entries) for key, book in list(self._books.items()) if key in wanted)

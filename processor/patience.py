@@ -31,6 +31,12 @@ class Patience:
 
     def __init__(self) -> None:
         self._ended = threading.Event()
+        self._waits: dict[int, str] = {}  # by thread
+
+    @property
+    def outage(self) -> str | None:
+        """What is waited for at this moment, None if nothing is. From any thread."""
+        return next(iter(self._waits.copy().values()), None)
 
     def end(self) -> None:
         self._ended.set()
@@ -46,17 +52,19 @@ class Patience:
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=MAX_PAUSE_S),
             stop=lambda _: self._ended.is_set() or unwanted(),
             sleep=self._pause,
-            before_sleep=_report,
+            before_sleep=self._report,
         )
         try:
             return retrying(call)
         except tenacity.RetryError as error:
             raise Abandoned from error
+        finally:
+            self._waits.pop(threading.get_ident(), None)
 
     def _pause(self, seconds: float) -> None:
         self._ended.wait(seconds)
 
-
-def _report(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    _log.warning("waiting for a service", attempt=state.attempt_number, reason=str(error))
+    def _report(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._waits[threading.get_ident()] = str(error)
+        _log.warning("waiting for a service", attempt=state.attempt_number, reason=str(error))

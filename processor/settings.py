@@ -28,6 +28,7 @@ from processor.errors import SettingsError
 
 __all__ = [
     "EngineSettings",
+    "HealthSettings",
     "KafkaSettings",
     "RegistrySettings",
     "Settings",
@@ -185,6 +186,18 @@ class WorkerSettings(_Group):
     )
 
 
+class HealthSettings(_Group):
+    """Probes over HTTP: /livez and /readyz."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+        None, description="of `/livez` and `/readyz`; none: they are not served"
+    )
+    address: str = Field("127.0.0.1", description="that they are served on; `0.0.0.0` in a pod")
+    engine_stuck_s: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="how long one batch may take before the worker is not alive"
+    )
+
+
 class LogSettings(_Group):
     """Logs go to standard error."""
 
@@ -209,6 +222,7 @@ class Settings(BaseSettings):
     text: TextSettings = Field(default_factory=TextSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 

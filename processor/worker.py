@@ -23,6 +23,7 @@ from processor.codec import Codec
 from processor.engines.base import Engine
 from processor.errors import Code, RequestError, SpeechmillError, Stage, Superseded
 from processor.finish import Finisher
+from processor.health import Beat, Pulse
 from processor.job import Job, Outcome, Record, Segment, Ticket
 from processor.lanes import Lanes
 from processor.ledger import Ledger, Partition
@@ -66,6 +67,9 @@ class Worker(RebalanceListener):
         self._flush_s = settings.worker.flush_ms / 1000
         self._stopping = threading.Event()
         self._deadline = float("inf")  # of the stop, once there is one
+        self._beat = Beat()
+        self._joined = False
+        self._broker_away: str | None = None
         self._patience = Patience()
         self._window = Window(
             Load(limits.window_requests, limits.window_characters, limits.window_audio_bytes)
@@ -111,6 +115,24 @@ class Worker(RebalanceListener):
         """What is under way. From any thread."""
         return self._window.load(self._ledger.under_way())
 
+    def pulse(self) -> Pulse:
+        """How it is at this moment. From any thread."""
+        load = self.load
+        return Pulse(
+            loop_age_s=self._beat.age_s,
+            call_age_s=self._lanes.call_age_s,
+            joined=self._joined,
+            stopping=self._stopping.is_set(),
+            outage=self._patience.outage or self._broker_away,
+            facts={
+                "partitions": sorted(number for _, number in self.partitions),
+                "paused": self.paused,
+                "requests": load.requests,
+                "audio_bytes": load.audio_bytes,
+                "counts": dict(self.counts),
+            },
+        )
+
     def stop(self) -> None:
         """Ask ``run`` to drain and return. From any thread or a signal handler."""
         if not self._stopping.is_set():
@@ -138,6 +160,7 @@ class Worker(RebalanceListener):
     # -- the poll thread ------------------------------------------------------------------------
 
     def _step(self, most: int, timeout_s: float) -> None:
+        self._beat.now()
         room = self._window.limit.requests - self._ledger.under_way()
         for record in self._source.poll(max(1, min(most, room)), timeout_s):
             self._accept(record)
@@ -192,15 +215,23 @@ class Worker(RebalanceListener):
                 [message for outcome in outcomes for message in outcome.messages],
                 {partition: position for partition, position, _ in moves},
                 self._source,
-                give_up=lambda: time.monotonic() > self._deadline,
+                self._give_up,
             )
         except Superseded as error:
             # The next poll brings the rebalance, which says what of this is still ours.
             _log.info("not published", reason=str(error), requests=len(outcomes))
             return
+        finally:
+            self._broker_away = None
         for partition, position, _ in moves:
             self._ledger.settle(partition, position)
         self.counts.update(str(outcome.status or "dead letter only") for outcome in outcomes)
+
+    def _give_up(self) -> bool:
+        """Asked by the publisher each time that it is about to try again."""
+        self._beat.now()
+        self._broker_away = "no broker confirms what is published"
+        return time.monotonic() > self._deadline
 
     def _hold_back(self) -> None:
         """Pause all partitions while the window is full."""
@@ -259,6 +290,7 @@ class Worker(RebalanceListener):
     # -- rebalances, within poll ----------------------------------------------------------------
 
     def assigned(self, partitions: list[Partition]) -> None:
+        self._joined = True
         self._ledger.open(partitions)
         self._unsure |= set(partitions)
 

@@ -96,7 +96,7 @@ class TopicReader:
         if self._ends is None:
             stated = self.starts("end")
             self._consumer.assign([self._place(*at) for at in stated.items()])
-            self._ends, unsure = dict(stated), set(stated)
+            found, unsure = dict(stated), set(stated)
             deadline = time.monotonic() + _END_S
             while unsure and (left := deadline - time.monotonic()) > 0:
                 for raw in self._poll(left):
@@ -104,48 +104,40 @@ class TopicReader:
                     if _at_end(raw):
                         unsure.discard(number)
                     elif checked(raw) is not None:
-                        self._ends[number] = max(self._ends[number], _offset(raw) + 1)
+                        found[number] = max(found[number], _offset(raw) + 1)
+            self._ends = found
         return self._ends
 
     def present(self, since: datetime | None = None) -> Iterator[Message]:
-        """Every record from the beginning, or ``since``, up to ``ends``; in a partition in order.
+        """Every record from the beginning, or ``since``, up to ``ends``: always in the same order,
+        one partition after the other.
 
         What is added meanwhile is left out, so that a topic that grows is read in finite time.
         Raises BrokerUnavailable, also if records stop coming before the end.
         """
         ends = self.ends()
-        # Behind the last record the broker says -1. The beginning may have moved meanwhile: the
-        # consumer then goes on from the first record that is left.
-        starts = {
-            number: offset
-            for number, offset in self.starts(since or "beginning").items()
-            if 0 <= offset < ends[number]
-        }
-        self._consumer.assign([self._place(*at) for at in starts.items()])
-        unfinished = set(starts)
-        while unfinished:
-            for raw in self._await():
-                number = _number(raw)
-                if _at_end(raw):  # also where the last offsets are a transaction's marks
-                    unfinished.discard(number)
-                elif (message := checked(raw)) is not None:
-                    if _offset(message) < ends[number]:
-                        yield message
-                    if _offset(message) + 1 >= ends[number]:
-                        unfinished.discard(number)
+        for number, offset in sorted(self.starts(since or "beginning").items()):
+            if 0 <= offset < ends[number]:  # the broker says -1 of an instant behind the last one
+                yield from self._between(number, offset, ends[number])
 
     def at(self, partition: int, offset: int) -> Message | None:
         """The record there, None if there is none before ``ends``. Raises BrokerUnavailable."""
         if not 0 <= offset < self.ends().get(partition, 0):
             return None
-        self._consumer.assign([self._place(partition, offset)])
+        return next(self._between(partition, offset, offset + 1), None)
+
+    def _between(self, partition: int, start: int, end: int) -> Iterator[Message]:
+        """The records from ``start`` to before ``end``, less those that are gone by now."""
+        self._consumer.assign([self._place(partition, start)])
         while True:
             for raw in self._await():
-                if _at_end(raw):
-                    return None
+                if _at_end(raw):  # the last offsets may be a transaction's marks
+                    return
                 if (message := checked(raw)) is not None:
-                    # A record that is gone, or a transaction's mark: the next one comes instead.
-                    return message if _offset(message) == offset else None
+                    if _offset(message) < end:
+                        yield message
+                    if _offset(message) + 1 >= end:
+                        return
 
     def _ask(self, since: Since) -> dict[int, int]:
         places = [self._place(number) for number in range(self.partitions)]
@@ -153,6 +145,9 @@ class TopicReader:
             for place in places:
                 place.offset = int(since.timestamp() * 1000)
             found = self._consumer.offsets_for_times(places, timeout=self._timeout_s)
+            for place in found:
+                if place.error is not None:
+                    raise KafkaException(place.error)
             return {place.partition: place.offset for place in found}
         marks = {
             place.partition: self._consumer.get_watermark_offsets(place, timeout=self._timeout_s)

@@ -1,43 +1,31 @@
 """``speechmill deadletters``: look at what could not be served, send it once more, delete it."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from processor import registry
 from processor.codec import Codec
-from processor.commands.console import err, out, settings_of
+from processor.commands.console import err, settings_of
+from processor.commands.letters import counted, print_letter, print_letters, printable, say
 from processor.commands.times import moment
 from processor.errors import Code
 from processor.settings import Settings
-from producers.letters import (
-    Letter,
-    LetterMissing,
-    Letters,
-    Place,
-    Replay,
-    Wanted,
-    refusal,
-)
+from producers.letters import Letter, LetterMissing, Letters, Place, Wanted
+from producers.replay import Replay, refusal
 
 app = typer.Typer(help="What could not be served: look, replay, purge.", no_args_is_help=True)
 
-#: Rows of the table that are held at once: the topic may hold more than memory does.
-_PAGE = 50
-#: Of a value that can't be decoded, in bytes.
-_DUMPED = 256
-
 Codes = Annotated[
     list[Code] | None,
-    typer.Option("--code", case_sensitive=False, help="Only of this code; may be repeated."),
+    typer.Option(
+        "--code", case_sensitive=False, metavar="CODE", help="Only of this code; may be repeated."
+    ),
 ]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant's, where it can be read.")]
 Since = Annotated[
@@ -58,13 +46,13 @@ def list_letters(
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """List the dead letters there are now; each partition's in order."""
+    """List the dead letters that there are now, in the order of their places."""
     settings = settings_of(context)
     wanted = wanted_of(codes, tenant, since, until)
     with closing(_open(settings)) as letters:
-        count = _print(islice(letters.matching(wanted), limit), as_json=as_json)
+        count = print_letters(islice(letters.matching(wanted), limit), as_json=as_json)
     if not as_json:
-        err.print(f"{_number(count, 'dead letter')} in {settings.kafka.deadletters}")
+        err.print(f"{counted(count, 'dead letter')} in {settings.kafka.deadletters}")
 
 
 @app.command("show")
@@ -77,14 +65,14 @@ def show(
     with closing(_open(settings)) as letters:
         place = Place.parse(letter)
         if place is not None:
-            _show(letters.at(place), settings.kafka.deadletters)
+            print_letter(letters.at(place), settings.kafka.deadletters)
             return
         missing = True
         for found in letters.matching(Wanted()):
             if _is_named(found, letter):
                 if not missing:
-                    _say("")
-                _show(found, settings.kafka.deadletters)
+                    say("")
+                print_letter(found, settings.kafka.deadletters)
                 missing = False
     if missing:
         raise LetterMissing(
@@ -97,7 +85,7 @@ def replay(
     context: typer.Context,
     places: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PARTITION:OFFSET]...", help="These; otherwise all that match."),
+        typer.Argument(metavar="PARTITION:OFFSET", help="These; otherwise all that match."),
     ] = None,
     codes: Codes = None,
     tenant: Tenant = None,
@@ -127,13 +115,13 @@ def replay(
 
         run = _Run(settings)
         if dry_run:
-            count = _print(run.sound(chosen()), as_json=False)
-            err.print(f"{_number(count, 'dead letter')} would go to {run.topic}")
+            count = print_letters(run.sound(chosen()), as_json=False)
+            err.print(f"{counted(count, 'dead letter')} would go to {run.topic}")
         else:
             if not yes:
                 _can_ask()
                 count = sum(refusal(letter, run.topic) is None for letter in chosen())
-                _ask(f"Send {_number(count, 'dead letter')} to {run.topic} once more?", count)
+                _ask(f"Send {counted(count, 'dead letter')} to {run.topic} once more?", count)
             run.replay(chosen())
     if run.bad:
         raise typer.Exit(1)
@@ -171,10 +159,10 @@ def purge(
             return
         if not yes:
             _can_ask()
-            _ask(f"Delete up to {_number(most, 'dead letter')} from {topic} for good?", most)
+            _ask(f"Delete up to {counted(most, 'dead letter')} from {topic} for good?", most)
         letters.purge(front)
     for number, (low, end) in sorted(front.items()):
-        _say(f"{topic} {number}: deleted from {low} to {end - 1}")
+        say(f"{topic} {number}: deleted from {low} to {end - 1}")
 
 
 class _Run:
@@ -205,7 +193,7 @@ class _Run:
                 sender.send(letter)
         finally:  # also of a run that was broken off it is said what went
             sender.finish()
-            err.print(f"{_number(sender.replayed, 'dead letter')} replayed to {self.topic}")
+            err.print(f"{counted(sender.replayed, 'dead letter')} replayed to {self.topic}")
             if sender.replayed:
                 err.print(
                     f"They stay in {self._settings.kafka.deadletters}, as Kafka's topics are "
@@ -228,25 +216,6 @@ def wanted_of(
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter("is not before --until", param_hint="--since")
     return Wanted(frozenset(str(code) for code in codes or ()), tenant, start, end)
-
-
-def printable(text: str | None) -> str:
-    """``text`` with all that could steer a terminal, or mislead its reader, escaped."""
-    if text is None:
-        return "-"
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def hexdump(data: bytes) -> Iterator[str]:
-    """The first bytes, sixteen a line, with their ASCII beside them."""
-    for start in range(0, min(len(data), _DUMPED), 16):
-        part = data[start : min(start + 16, _DUMPED)]
-        plain = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
-        yield f"{start:08x}  {part.hex(' '):<47}  {plain}"
-    if len(data) > _DUMPED:
-        yield f"… {len(data) - _DUMPED} bytes more"
 
 
 def _open(settings: Settings) -> Letters:
@@ -277,116 +246,3 @@ def _ask(question: str, count: int) -> None:
     if count and not typer.confirm(question, err=True):
         err.print("nothing was done")
         raise typer.Exit(1)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _print(letters: Iterator[Letter], *, as_json: bool) -> int:
-    """All of them, as they come; how many there were."""
-    count = 0
-    if out.is_terminal and not as_json:
-        while page := list(islice(letters, _PAGE)):
-            out.print(_table(page, header=not count))
-            count += len(page)
-        return count
-    for letter in letters:
-        _say(json.dumps(_fields(letter)) if as_json else "  ".join(_row(letter)))
-        count += 1
-    return count
-
-
-def _table(page: list[Letter], *, header: bool) -> Table:
-    """One page; its widths do not depend on what is in it, so that pages line up."""
-    table = Table(box=None, pad_edge=False, show_header=header, expand=True)
-    table.add_column("letter", width=9, overflow="fold")
-    table.add_column("time", width=20, no_wrap=True)
-    table.add_column("code", width=14, overflow="fold")
-    table.add_column("tenant", ratio=2, overflow="fold")
-    table.add_column("request", ratio=3, overflow="fold")
-    table.add_column("message", ratio=6)
-    for letter in page:
-        table.add_row(*map(Text, _row(letter)))
-    return table
-
-
-def _row(letter: Letter) -> tuple[str, ...]:
-    told = (letter.reason.code, letter.tenant, letter.request_id, letter.reason.message)
-    return (str(letter.place), _time(letter.timestamp), *map(printable, told))
-
-
-def _fields(letter: Letter) -> dict[str, Any]:
-    reason = letter.reason
-    return {
-        "letter": str(letter.place),
-        "partition": letter.place.partition,
-        "offset": letter.place.offset,
-        "timestamp": letter.timestamp and letter.timestamp.isoformat(),
-        "code": reason.code,
-        "field": reason.field,
-        "message": reason.message,
-        "stage": reason.stage,
-        "source": {
-            "topic": reason.topic,
-            "partition": reason.partition,
-            "offset": reason.offset,
-        },
-        "tenant": letter.tenant,
-        "request_id": letter.request_id,
-        "replayed": letter.replayed,
-        "bytes": None if letter.value is None else len(letter.value),
-    }
-
-
-def _show(letter: Letter, topic: str) -> None:
-    reason = letter.reason
-    origin = f"{printable(reason.topic)} {reason.partition}:{reason.offset}"
-    _line("letter", f"{topic} {letter.place}")
-    _line("time", _time(letter.timestamp))
-    _line("came from", origin if reason.topic else "-")
-    for name in ("code", "field", "message", "stage"):
-        _line(name, printable(getattr(reason, name)))
-    _line("replayed", _number(letter.replayed, "time"))
-    _line("tenant", printable(letter.tenant))
-    _line("request", printable(letter.request_id))
-    _line("key", _plain(letter.key))
-    _line("headers", "" if letter.headers else "none")
-    for name, value in letter.headers:
-        _line(f"  {printable(name)}", _plain(value))
-    _line("value", _size(letter))
-    for line in _value(letter):
-        _say(f"  {line}")
-
-
-def _line(name: str, value: str) -> None:
-    _say(f"{name:<12}{value}".rstrip())
-
-
-def _say(line: str) -> None:
-    """One line as it is: no markup, and no ``:name:`` made into a picture."""
-    out.print(line, markup=False, emoji=False, soft_wrap=True)
-
-
-def _size(letter: Letter) -> str:
-    if letter.omitted:
-        return "left out, as it was too large for the topic"
-    return "none" if letter.value is None else _number(len(letter.value), "byte")
-
-
-def _value(letter: Letter) -> Iterable[str]:
-    """The event as JSON, as far as it can be decoded; otherwise its first bytes."""
-    if letter.event is not None:
-        with suppress(RecursionError):  # JSON may be nested more deeply than can be written
-            text = json.dumps(letter.event, ensure_ascii=False, indent=2, default=str)
-            return map(printable, text.split("\n"))
-    return hexdump(letter.value or b"")
-
-
-def _plain(raw: bytes | None) -> str:
-    """Bytes that are mostly text; what is none is escaped."""
-    return "-" if raw is None else printable(raw.decode(errors="backslashreplace"))
-
-
-def _time(when: datetime | None) -> str:
-    return "-" if when is None else f"{when:%Y-%m-%dT%H:%M:%SZ}"

@@ -20,6 +20,7 @@ from processor.delivery import connect
 from processor.engines.base import Engine
 from processor.errors import SettingsError, StoreError, Unavailable
 from processor.events import SpeechCompleted
+from processor.health import Health, serve
 from processor.kafka import topic_names, topic_partitions
 from processor.settings import Settings
 from processor.slot import Slot
@@ -66,6 +67,9 @@ def worker(context: typer.Context) -> None:
         lambda listener: KafkaSource(settings.kafka, settings.worker.name, listener),
     )
     signals.on_first(mill.stop)
+    if settings.health.port is not None:
+        health = Health(mill.pulse, settings.health.engine_stuck_s)
+        serve(health, settings.health.address, settings.health.port)
     if _run(mill, signals, settings.worker.drain_s):
         engine.close()
     slot.release()

@@ -43,6 +43,7 @@ class Parts:
     secret_key: str = ""
     session_timeout_ms: int = 2000
     delivery: str = "at_least_once"
+    replication: int = 1
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Mill:
                 "deadletters": f"deadletters-{self.id}",
                 "group": f"group-{self.id}",
                 "partitions": self.partitions,
+                "replication": self.parts.replication,
                 "session_timeout_ms": self.parts.session_timeout_ms,
                 "delivery": self.parts.delivery,
             },

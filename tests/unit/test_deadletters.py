@@ -10,21 +10,15 @@ import typer
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 
 from processor.codec import Codec
-from processor.commands.deadletters import hexdump, printable, wanted_of
+from processor.commands.deadletters import wanted_of
+from processor.commands.letters import hexdump, printable
 from processor.commands.times import moment
 from processor.deadletter import dead_letter
 from processor.errors import Code, RegistryUnavailable, RequestError, Stage
 from processor.job import Headers, Record
 from producers.client import make_request
-from producers.letters import (
-    Letter,
-    Place,
-    Reason,
-    Wanted,
-    read_letter,
-    refusal,
-    replay_headers,
-)
+from producers.letters import Letter, Place, Reason, Wanted, read_letter
+from producers.replay import refusal, replay_headers
 from schemas import AvroSchema
 
 pytestmark = pytest.mark.unit
