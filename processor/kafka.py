@@ -35,6 +35,11 @@ _log = structlog.get_logger()
 _MAX_MESSAGE_BYTES = 200_000_000
 
 
+#: How long a broker may hold an empty fetch. Kafka answers as soon as there is something; tansu
+#: holds the fetch of each partition in turn.
+_FETCH_WAIT_MS = 100
+
+
 def _common(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap,
@@ -77,6 +82,7 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
+        "fetch.wait.max.ms": _FETCH_WAIT_MS,
         # What librdkafka fetches ahead is memory that the window does not count.
         "queued.max.messages.kbytes": 16_384,
         "fetch.message.max.bytes": 4_000_000,
@@ -96,6 +102,7 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
 def reader_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     """For one who reads a topic by itself: no group, nothing committed."""
     return _common(settings, client_id) | {
+        "fetch.wait.max.ms": _FETCH_WAIT_MS,
         "group.id": client_id,  # librdkafka wants one even where partitions are assigned by hand
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
@@ -213,7 +220,8 @@ def headers_of(message: Message) -> tuple[tuple[str, bytes | None], ...]:
     """A message's headers, in order, as bytes. Raises ValueError if a name is not UTF-8."""
     try:
         raw: Any = message.headers() or []
-    except SystemError as error:  # what confluent-kafka makes of a name that it can't decode
+        pairs = raw.items() if isinstance(raw, Mapping) else raw
+        return tuple((name, v.encode() if isinstance(v, str) else v) for name, v in pairs)
+    except (SystemError, UnicodeDecodeError) as error:
+        # confluent-kafka returns with the decoder's exception still set: it surfaces here or there.
         raise ValueError("the name of a header is not UTF-8") from error
-    pairs = raw.items() if isinstance(raw, Mapping) else raw
-    return tuple((name, v.encode() if isinstance(v, str) else v) for name, v in pairs)

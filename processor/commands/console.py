@@ -12,9 +12,9 @@ from processor.settings import Settings, load
 __all__ = ["err", "fail", "interruptible", "out", "settings_of", "uninterruptible"]
 
 #: Results. Not on a terminal it is as wide as it must be: a table is not to be cut in a log.
-out = Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+out = Console(width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
 #: Progress and complaints.
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def settings_of(context: typer.Context) -> Settings:

@@ -1,5 +1,6 @@
 """``speechmill deadletters``: look at what could not be served, send it once more, delete it."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -233,7 +234,7 @@ def _place(text: str) -> Place:
 
 def _is_named(letter: Letter, request_id: str) -> bool:
     """Also by the key, which the client library makes the request_id: the value may be broken."""
-    return request_id == letter.request_id or request_id.encode() == letter.key
+    return request_id == letter.request_id or os.fsencode(request_id) == letter.key
 
 
 def _can_ask() -> None:

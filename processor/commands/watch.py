@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ from processor import registry
 from processor.codec import Codec
 from processor.commands.console import err, settings_of
 from processor.commands.results import download, good, print_json, print_line
+from processor.commands.times import moment
 from processor.events import SpeechCompleted
 from processor.store import MinioStore
 from producers.completions import CompletionReader
@@ -20,7 +21,8 @@ from producers.completions import CompletionReader
 def watch(
     context: typer.Context,
     since: Annotated[
-        str, typer.Option(help="now, beginning, or how far back: 90s, 15m, 2h, 1d.")
+        str,
+        typer.Option(help="now, beginning, or how far back (90s, 15m, 2h, 1d), or an ISO instant."),
     ] = "now",
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     document: Annotated[str | None, typer.Option(help="Only this document_id's.")] = None,
@@ -71,8 +73,4 @@ def _instant(since: str) -> Literal["end", "beginning"] | datetime:
         return "end"
     if since == "beginning":
         return "beginning"
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    number, unit = since[:-1], units.get(since[-1:])
-    if unit is None or not (number.isascii() and number.isdigit() and len(number) < 7):
-        raise typer.BadParameter("use now, beginning, or a span such as 15m", param_hint="--since")
-    return datetime.now(UTC) - timedelta(**{unit: int(number)})
+    return moment(since, "--since") or "end"

@@ -6,6 +6,7 @@ project's readers.
 
 import json
 import threading
+import traceback
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class RunningWorker:
             self.worker.run()
         except BaseException as error:  # noqa: BLE001 - told to the test
             self.error = error
+            traceback.print_exception(error)
 
     @property
     def alive(self) -> bool:

@@ -49,14 +49,24 @@ def test_without_any_source_the_defaults_hold() -> None:
     assert settings.engine.default_seed == 0
 
 
+#: How `speechmill up` begins its file, while it runs.
+UP = f"# pid {os.getpid()}: written by `speechmill up`\n"
+
+
+def test_what_an_up_left_that_was_killed_is_ignored() -> None:
+    write(".speechmill/up.toml", f'# pid {2**22 + 1}: gone\n[kafka]\nbootstrap = "up:1"')
+
+    assert load().kafka.bootstrap == "localhost:9092"
+
+
 def test_what_up_left_is_above_the_defaults() -> None:
-    write(".speechmill/up.toml", '[kafka]\nbootstrap = "up:1"')
+    write(".speechmill/up.toml", UP + '[kafka]\nbootstrap = "up:1"')
 
     assert load().kafka.bootstrap == "up:1"
 
 
 def test_the_file_is_above_what_up_left() -> None:
-    write(".speechmill/up.toml", '[kafka]\nbootstrap = "up:1"')
+    write(".speechmill/up.toml", UP + '[kafka]\nbootstrap = "up:1"')
     write("speechmill.toml", '[kafka]\nbootstrap = "file:1"')
 
     assert load().kafka.bootstrap == "file:1"
@@ -76,7 +86,7 @@ def test_the_command_line_is_above_a_variable(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sources_fill_each_others_gaps_within_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    write(".speechmill/up.toml", '[kafka]\nbootstrap = "up:1"\ngroup = "up"\nrequests = "up"')
+    write(".speechmill/up.toml", UP + '[kafka]\nbootstrap = "up:1"\ngroup = "up"\nrequests = "up"')
     write("speechmill.toml", '[kafka]\ngroup = "file"\nrequests = "file"')
     monkeypatch.setenv("SPEECHMILL_KAFKA__REQUESTS", "variable")
 
