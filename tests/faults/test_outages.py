@@ -87,7 +87,7 @@ def test_a_store_that_is_away_costs_nothing(
     _, store = services
     port = free_port()
     asked = load(fragile, port)
-    assert probe(port, "/readyz")[0] == 200
+    eventually(lambda: probe(port, "/readyz")[0] == 200, "the worker to be ready")
     (store.kill if how == "killed" else store.pause)()
     time.sleep(8)  # the outage: what was uploaded is published, and then all stands still
     before = fragile.committed()
