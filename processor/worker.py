@@ -1,16 +1,15 @@
-"""The loop that wires the parts: poll, prepare, speak, finish, publish.
+"""The loop that wires the parts: poll, hand over, collect, publish.
 
 Three kinds of threads, and one rule each:
 
 - the poll thread (the caller's) alone touches consumer, producer and ledger; it waits for neither
   the device nor the store;
-- the I/O threads prepare and finish; they may wait, for as long as somebody wants the result;
+- the I/O threads (see stages) may wait, for as long as somebody wants the result;
 - the lanes (see lanes) wait for the device alone.
 
-What passes between them: tickets and jobs forwards, outcomes back through one queue.
+What passes between them: tickets one way, results the other.
 """
 
-import queue
 import threading
 import time
 from collections import Counter
@@ -18,21 +17,16 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from processor.batcher import Batcher, BatchLimits
 from processor.codec import Codec
 from processor.engines.base import Engine
-from processor.errors import Code, RequestError, SpeechmillError, Stage, Superseded
-from processor.finish import Finisher
+from processor.errors import Superseded
 from processor.health import Beat, Pulse
-from processor.job import Job, Outcome, Record, Segment, Ticket
-from processor.lanes import Lanes
+from processor.job import Outcome, Record, Ticket
 from processor.ledger import Ledger, Partition
-from processor.patience import Abandoned, Patience
-from processor.pool import Pool
-from processor.prepare import Hit, Preparer
 from processor.publisher import Publisher
 from processor.settings import Settings
 from processor.source import KafkaSource, RebalanceListener
+from processor.stages import Stages
 from processor.store import ObjectStore
 from processor.window import Load, Window
 
@@ -61,7 +55,6 @@ class Worker(RebalanceListener):
         publisher: Publisher,
         connect: Callable[[RebalanceListener], KafkaSource],
     ) -> None:
-        able = engine.capabilities
         limits = settings.worker
         self._drain_s = limits.drain_s
         self._flush_s = settings.worker.flush_ms / 1000
@@ -70,28 +63,12 @@ class Worker(RebalanceListener):
         self._beat = Beat()
         self._joined = False
         self._broker_away: str | None = None
-        self._patience = Patience()
         self._window = Window(
             Load(limits.window_requests, limits.window_characters, limits.window_audio_bytes)
         )
         self._ledger: Ledger[Outcome] = Ledger()
         self._tickets: set[Ticket] = set()
-        self._outcomes: queue.SimpleQueue[tuple[Ticket | None, Outcome | BaseException | None]] = (
-            queue.SimpleQueue()
-        )
-        self._pool: Batcher[Segment] = Batcher(
-            BatchLimits(
-                max_batch=min(able.max_batch, settings.engine.max_batch),
-                max_wait_s=settings.engine.max_wait_ms / 1000,
-            ),
-            full=self._window.audio_full,
-        )
-        self._preparer = Preparer(settings, codec, engine, store, self._patience)
-        self._finisher = Finisher(settings, codec, able, store, self._patience)
-        self._lanes = Lanes(
-            engine, self._pool, self._hand_over, lambda error: self._outcomes.put((None, error))
-        )
-        self._io = Pool("io", limits.io_threads)
+        self._stages = Stages(settings, engine, store, codec, self._window)
         self._publisher = publisher
         self._connect = connect
         self._paused: set[Partition] = set()
@@ -120,10 +97,10 @@ class Worker(RebalanceListener):
         load = self.load
         return Pulse(
             loop_age_s=self._beat.age_s,
-            call_age_s=self._lanes.call_age_s,
+            call_age_s=self._stages.call_age_s,
             joined=self._joined,
             stopping=self._stopping.is_set(),
-            outage=self._patience.outage or self._broker_away,
+            outage=self._stages.outage or self._broker_away,
             facts={
                 "partitions": sorted(number for _, number in self.partitions),
                 "paused": self.paused,
@@ -146,7 +123,7 @@ class Worker(RebalanceListener):
         then, as after a crash, nothing unfinished is committed.
         """
         self._source = self._connect(self)
-        self._lanes.start()
+        self._stages.start()
         _log.info("worker ready")
         resting = False
         try:
@@ -186,23 +163,14 @@ class Worker(RebalanceListener):
             return
         ticket = Ticket(record, tenure, self._window)
         self._tickets.add(ticket)
-        self._io.submit(lambda: self._prepare(ticket))
+        self._stages.accept(ticket)
 
     def _collect(self, timeout_s: float) -> None:
         """Enter what has come back; waits up to ``timeout_s`` for the first."""
-        try:
-            while True:
-                ticket, outcome = self._outcomes.get(timeout_s > 0, timeout_s)
-                timeout_s = 0.0
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                if ticket is None:
-                    continue
-                self._release([ticket])
-                if outcome is not None:
-                    self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
-        except queue.Empty:
-            return
+        for ticket, outcome in self._stages.results(timeout_s):
+            self._release([ticket])
+            if outcome is not None:
+                self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
 
     def _flush(self) -> None:
         """Publish every finished prefix and commit it."""
@@ -268,13 +236,11 @@ class Worker(RebalanceListener):
 
     def _shut(self) -> bool:
         self._deadline = 0.0  # the rebalance that closing brings must not wait again
-        self._patience.end()
-        self._pool.close()
-        self._io.close()
+        self._stages.close()
         self._source.close()
         self._ledger.close(self._ledger.partitions)
         self._publisher.close()
-        resting = self._lanes.join(timeout_s=5.0)
+        resting = self._stages.rest(timeout_s=5.0)
         if not resting:
             _log.warning("the engine is still at work; leaving it")
         _log.info("worker stopped", **self.counts)
@@ -285,7 +251,7 @@ class Worker(RebalanceListener):
         for ticket in tickets:
             ticket.release()
             self._tickets.discard(ticket)
-        self._pool.wake()
+        self._stages.wake()
 
     # -- rebalances, within poll ----------------------------------------------------------------
 
@@ -305,74 +271,3 @@ class Worker(RebalanceListener):
         self._unsure -= set(partitions)
         # What is under way there may never come back: the pool forgets what nobody wants.
         self._release([ticket for ticket in self._tickets if ticket.tenure.over])
-
-    # -- the I/O threads ------------------------------------------------------------------------
-
-    def _prepare(self, ticket: Ticket) -> None:
-        fields: dict[str, object] = {}
-
-        def stage() -> Outcome | None:
-            nonlocal fields
-            fields = self._patience.through(
-                lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
-            )
-            ready = self._preparer.prepare(ticket, fields)
-            if isinstance(ready, Hit):
-                return self._finisher.answer(ready.job, ready.manifest)
-            self._pool.put(ready.segments, ticket.tenure)
-            return None
-
-        self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
-
-    def _hand_over(self, job: Job) -> None:
-        """A job is spoken; called from a lane."""
-        self._io.submit(lambda: self._finish(job))
-
-    def _finish(self, job: Job) -> None:
-        known: dict[str, object] = {
-            name: getattr(job.request, name)
-            for name in ("request_id", "tenant", "job_id", "document_id", "index", "metadata")
-        }
-        self._guarded(job.ticket, lambda: self._finisher.finish(job), lambda: known, Stage.ENCODE)
-
-    def _guarded(
-        self,
-        ticket: Ticket,
-        stage: Callable[[], Outcome | None],
-        fields: Callable[[], dict[str, object]],
-        name: Stage,
-    ) -> None:
-        """Run a stage: whatever happens in it, the ticket gets its outcome, once."""
-        record = ticket.record
-        log = _log.bind(
-            topic=record.topic, partition=record.partition, offset=record.offset, stage=name.value
-        )
-        result: Outcome | Exception | None
-        try:
-            try:
-                result = stage()
-                if result is None:
-                    return
-            except RequestError as error:
-                log.info("refused", code=error.code.value, field=error.field, reason=error.message)
-                result = self._finisher.refuse(ticket, fields(), error)
-            except (Abandoned, SpeechmillError):
-                raise
-            except Exception as error:  # a bug: this record fails, and with it nobody else
-                log.exception("internal error")
-                result = self._finisher.refuse(ticket, fields(), _internal(error, name))
-        except Abandoned:
-            log.debug("dropped: the partition is no longer ours")
-            result = None
-        except Exception as error:  # noqa: BLE001 - no outcome: the poll thread raises it
-            result = error
-        self._outcomes.put((ticket, result))
-
-
-def _internal(error: Exception, stage: Stage) -> RequestError:
-    return RequestError(
-        Code.INTERNAL,
-        f"an error of Speechmill's own ({type(error).__name__}); please report it",
-        stage=stage,
-        retryable=True,
-    )

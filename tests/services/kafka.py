@@ -96,7 +96,6 @@ class KafkaCluster:
         self._count = brokers
         self._heap_mb = heap_mb
         self._fast_start = fast_start
-        self._jars: Path | None = None
         self._folder: TemporaryDirectory[str] | None = None
         self._nodes: dict[int, KafkaNode] = {}
 
@@ -129,18 +128,26 @@ class KafkaCluster:
         """
         if self._nodes:
             raise ServiceError("the cluster is running already")
-        jars = self._jars = kafka_jars.provision()
+        jars = kafka_jars.provision()
         self._folder = TemporaryDirectory(prefix="speechmill-kafka-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         try:
             ports = free_ports(2 * self._count)
             self._nodes = {
-                number: KafkaNode(number, ports.pop(), ports.pop(), folder / f"broker-{number}")
+                number: KafkaNode(
+                    number,
+                    ports.pop(),
+                    ports.pop(),
+                    folder / f"broker-{number}",
+                    jars=jars,
+                    heap_mb=self._heap_mb,
+                    fast_start=self._fast_start,
+                )
                 for number in range(1, self._count + 1)
             }
-            self._format(jars)
+            self._format()
             for node in self._nodes.values():
-                node.start(jars, self._heap_mb, self._fast_start)
+                node.start()
             self._wait_for(self.brokers)
         except BaseException:
             self.stop()
@@ -149,7 +156,7 @@ class KafkaCluster:
     def stop(self) -> None:
         """Kill every broker and delete their data. Does nothing if none was started."""
         for node in self._nodes.values():
-            node.kill()
+            node.stop()
         self._nodes = {}
         if self._folder is not None:
             self._folder.cleanup()
@@ -170,11 +177,7 @@ class KafkaCluster:
         One that is running is shut down first. Others may be dead, while a quorum lives. After a
         hard kill the cluster takes it only when `broker.session.timeout.ms` is over.
         """
-        node = self._nodes[broker]
-        node.kill(hard=False)
-        if self._jars is None:
-            raise ServiceError("the cluster was never started")
-        node.start(self._jars, self._heap_mb, self._fast_start)
+        self._nodes[broker].restart()
         self._wait_for((broker,))
 
     def pause(self, broker: int) -> None:
@@ -191,12 +194,12 @@ class KafkaCluster:
             f"--- broker {number} ---\n{node.log_tail()}" for number, node in self._nodes.items()
         )
 
-    def _format(self, jars: Path) -> None:
+    def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         voters = ",".join(node.voter for node in self._nodes.values())
         for node in self._nodes.values():
             node.configure(voters, self._settings)
-        formatting = [node.format(jars, cluster_id) for node in self._nodes.values()]
+        formatting = [node.format(cluster_id) for node in self._nodes.values()]
         for child in formatting:
             if code := child.wait(START_DEADLINE_S):
                 raise ServiceError(f"kafka-storage format: exit {code}\n{child.log_tail()}")

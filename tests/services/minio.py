@@ -8,26 +8,23 @@ import os
 import secrets
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 from . import minio_binary
 from .errors import ServiceError
 from .ports import HOST, free_ports
 from .process import ChildProcess
+from .server import Server
 from .versions import MINIO_VERSION
 from .waiting import wait_until
 
 START_DEADLINE_S = 60.0
 """It takes under a second on two idle cores; this is for a machine that is busy with tests."""
 
-SOFT_STOP_DEADLINE_S = 10.0
-
 HEALTH_PATH = "/minio/health/cluster"
 """Answers 200 when the drive can be written; `live` and `ready` do so earlier."""
 
 
-class MinioServer:
+class MinioServer(Server):
     """A MinIO with throw-away data, for use in a `with` or by `start` and `stop`.
 
     `endpoint` (host:port, plain HTTP) stays the same from `start` to `stop`, over `kill` and
@@ -37,82 +34,26 @@ class MinioServer:
     name = f"MinIO {MINIO_VERSION}"
 
     def __init__(self) -> None:
+        super().__init__()
         self.access_key = f"test-{secrets.token_hex(4)}"
         self.secret_key = secrets.token_urlsafe(24)
         self._port = 0
-        self._folder: TemporaryDirectory[str] | None = None
-        self._child: ChildProcess | None = None
+        self._program = Path()
+        self._folder = Path()
 
     @property
     def endpoint(self) -> str:
         """`127.0.0.1:PORT`, as minio-py's client takes it (with `secure=False`)."""
         return f"{HOST}:{self._port}"
 
-    @property
-    def running(self) -> bool:
-        return self._child is not None and self._child.running
+    def _prepare(self) -> None:
+        self._program = minio_binary.provision()
+        data = TemporaryDirectory(prefix="speechmill-minio-", ignore_cleanup_errors=True)
+        self._folder = Path(self._until_stop.enter_context(data))
+        [self._port] = free_ports(1)
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
-
-    def start(self) -> None:
-        """Provision if need be, and start with an empty drive; returns when it is healthy.
-
-        Raises:
-            ProvisionError: MinIO can't be had.
-            ServiceError: it ended, or was not healthy in time.
-        """
-        if self._folder is not None:
-            raise ServiceError("the server was started already")
-        program = minio_binary.provision()
-        self._folder = TemporaryDirectory(prefix="speechmill-minio-", ignore_cleanup_errors=True)
-        try:
-            [self._port] = free_ports(1)
-            self._launch(program, Path(self._folder.name))
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Kill it and delete its data. Does nothing if it was not started."""
-        self.kill()
-        self._child = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def kill(self, hard: bool = True) -> None:
-        """End it and keep its data: `hard` with SIGKILL, else by SIGTERM."""
-        if self._child is None:
-            return
-        if hard:
-            self._child.kill()
-        else:
-            self._child.terminate(SOFT_STOP_DEADLINE_S)
-
-    def restart(self) -> None:
-        """Start it again on its port and data, shut down first if it runs."""
-        if self._folder is None:
-            raise ServiceError("the server was never started")
-        self.kill(hard=False)
-        self._launch(minio_binary.provision(), Path(self._folder.name))
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open, and nothing answers."""
-        if self._child is not None:
-            self._child.pause()
-
-    def resume(self) -> None:
-        """Undo `pause`."""
-        if self._child is not None:
-            self._child.resume()
-
-    def log_tail(self) -> str:
-        """The end of what it printed."""
-        return self._child.log_tail() if self._child else ""
-
-    def _launch(self, program: Path, folder: Path) -> None:
+    def _launch(self) -> None:
+        folder = self._folder
         # No environment but this: the user's own MINIO_ variables are for another server.
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -129,7 +70,7 @@ class MinioServer:
         drive.mkdir(exist_ok=True)
         self._child = ChildProcess(
             [
-                str(program),
+                str(self._program),
                 "server",
                 "--address",
                 self.endpoint,
@@ -157,15 +98,3 @@ class MinioServer:
             return False
         finally:
             connection.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

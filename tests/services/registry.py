@@ -7,21 +7,19 @@ import http.client
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from . import registry_jars
 from .errors import ServiceError
 from .kafka_node import java_command
 from .ports import HOST, free_ports
 from .process import ChildProcess
+from .server import Server
 from .versions import REGISTRY_VERSION
 from .waiting import wait_until
 
 START_DEADLINE_S = 90.0
 """It takes under 4 s on two idle cores; this is for a machine that is busy with tests."""
-
-SOFT_STOP_DEADLINE_S = 10.0
 
 DEFAULT_HEAP_MB = 128
 
@@ -31,7 +29,7 @@ PATH = "/apis/ccompat/v7"
 _FAST_START: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
 
-class SchemaRegistry:
+class SchemaRegistry(Server):
     """A Schema Registry with throw-away data, for use in a `with` or by `start` and `stop`.
 
     `url` stays the same from `start` to `stop`, and so do the schemas and their ids, over `kill`
@@ -45,81 +43,25 @@ class SchemaRegistry:
         Args:
             heap_mb: the JVM's largest heap, in MiB; it takes about as much again outside it.
         """
+        super().__init__()
         self._heap_mb = heap_mb
         self._port = 0
-        self._folder: TemporaryDirectory[str] | None = None
-        self._child: ChildProcess | None = None
+        self._runner = Path()
+        self._folder = Path()
 
     @property
     def url(self) -> str:
         """What a client takes for `registry.url`: `http://127.0.0.1:PORT/PATH`."""
         return f"http://{HOST}:{self._port}{PATH}"
 
-    @property
-    def running(self) -> bool:
-        return self._child is not None and self._child.running
+    def _prepare(self) -> None:
+        self._runner = registry_jars.provision()
+        data = TemporaryDirectory(prefix="speechmill-registry-", ignore_cleanup_errors=True)
+        self._folder = Path(self._until_stop.enter_context(data))
+        [self._port] = free_ports(1)
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
-
-    def start(self) -> None:
-        """Provision if need be, and start without any schema; returns when it answers.
-
-        Raises:
-            ProvisionError: the registry can't be had.
-            ServiceError: it ended, or did not answer in time.
-        """
-        if self._folder is not None:
-            raise ServiceError("the registry was started already")
-        runner = registry_jars.provision()
-        self._folder = TemporaryDirectory(prefix="speechmill-registry-", ignore_cleanup_errors=True)
-        try:
-            [self._port] = free_ports(1)
-            self._launch(runner, Path(self._folder.name))
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Kill it and delete its data. Does nothing if it was not started."""
-        self.kill()
-        self._child = None
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def kill(self, hard: bool = True) -> None:
-        """End it and keep its data: `hard` with SIGKILL, else by SIGTERM."""
-        if self._child is None:
-            return
-        if hard:
-            self._child.kill()
-        else:
-            self._child.terminate(SOFT_STOP_DEADLINE_S)
-
-    def restart(self) -> None:
-        """Start it again on its port and data, shut down first if it runs."""
-        if self._folder is None:
-            raise ServiceError("the registry was never started")
-        self.kill(hard=False)
-        self._launch(registry_jars.provision(), Path(self._folder.name))
-
-    def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open, and nothing answers."""
-        if self._child is not None:
-            self._child.pause()
-
-    def resume(self) -> None:
-        """Undo `pause`."""
-        if self._child is not None:
-            self._child.resume()
-
-    def log_tail(self) -> str:
-        """The end of what it printed."""
-        return self._child.log_tail() if self._child else ""
-
-    def _launch(self, runner: Path, folder: Path) -> None:
+    def _launch(self) -> None:
+        folder = self._folder
         temporary = folder / "tmp"
         temporary.mkdir(exist_ok=True)
         # No environment but this: the user's own REGISTRY_ variables are for another server.
@@ -137,7 +79,7 @@ class SchemaRegistry:
         }
         options = [f"-Xmx{self._heap_mb}m", *_FAST_START, f"-Djava.io.tmpdir={temporary}"]
         self._child = ChildProcess(
-            [java_command(), *options, "-jar", str(runner)],
+            [java_command(), *options, "-jar", str(self._runner)],
             log=folder / "registry.log",
             environment=environment,
             folder=folder,
@@ -158,15 +100,3 @@ class SchemaRegistry:
             return False
         finally:
             connection.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

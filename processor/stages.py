@@ -1,0 +1,171 @@
+"""What happens to a record between poll and publication: prepare, speak, finish.
+
+Owns the I/O threads, the pool of segments and the lanes, and one promise: each ticket that is
+accepted gets its result, once, whatever happens on its way. The poll thread puts tickets in and
+takes results out; it never waits for a stage.
+"""
+
+import queue
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from processor.batcher import Batcher, BatchLimits
+from processor.codec import Codec
+from processor.engines.base import Engine
+from processor.errors import Code, RequestError, SpeechmillError, Stage
+from processor.finish import Finisher
+from processor.job import Job, Outcome, Segment, Ticket
+from processor.lanes import Lanes
+from processor.patience import Abandoned, Patience
+from processor.pool import Pool
+from processor.prepare import Hit, Preparer
+from processor.settings import Settings
+from processor.store import ObjectStore
+from processor.window import Window
+
+__all__ = ["Stages"]
+
+_log = structlog.get_logger()
+
+
+class Stages:
+    """One for a worker."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, store: ObjectStore, codec: Codec, window: Window
+    ) -> None:
+        able = engine.capabilities
+        self._patience = Patience()
+        self._results: queue.SimpleQueue[tuple[Ticket | None, Outcome | BaseException | None]] = (
+            queue.SimpleQueue()
+        )
+        self._pool: Batcher[Segment] = Batcher(
+            BatchLimits(
+                max_batch=min(able.max_batch, settings.engine.max_batch),
+                max_wait_s=settings.engine.max_wait_ms / 1000,
+            ),
+            full=window.audio_full,
+        )
+        self._preparer = Preparer(settings, codec, engine, store, self._patience)
+        self._finisher = Finisher(settings, codec, able, store, self._patience)
+        self._lanes = Lanes(
+            engine, self._pool, self._hand_over, lambda error: self._results.put((None, error))
+        )
+        self._io = Pool("io", settings.worker.io_threads)
+
+    @property
+    def outage(self) -> str | None:
+        """What is waited for, None if nothing is. From any thread."""
+        return self._patience.outage
+
+    @property
+    def call_age_s(self) -> float:
+        """Of the longest call to the engine under way; 0 if none is. From any thread."""
+        return self._lanes.call_age_s
+
+    def start(self) -> None:
+        self._lanes.start()
+
+    def accept(self, ticket: Ticket) -> None:
+        """Begin; returns at once."""
+        self._io.submit(lambda: self._prepare(ticket))
+
+    def results(self, timeout_s: float) -> Iterator[tuple[Ticket, Outcome | None]]:
+        """What has come back; waits up to ``timeout_s`` for the first. No outcome: nobody wants it.
+
+        Raises what a stage or a lane could not turn into an outcome: the worker must stop.
+        """
+        try:
+            while True:
+                ticket, result = self._results.get(timeout_s > 0, timeout_s)
+                timeout_s = 0.0
+                if isinstance(result, BaseException):
+                    raise result
+                if ticket is not None:
+                    yield ticket, result
+        except queue.Empty:
+            return
+
+    def wake(self) -> None:
+        """There is more room in the window."""
+        self._pool.wake()
+
+    def close(self) -> None:
+        """Begin nothing more and wait for no service any longer."""
+        self._patience.end()
+        self._pool.close()
+        self._io.close()
+
+    def rest(self, timeout_s: float) -> bool:
+        """Wait for the lanes to end, after ``close``. False if the engine is still at work."""
+        return self._lanes.join(timeout_s)
+
+    def _prepare(self, ticket: Ticket) -> None:
+        fields: dict[str, object] = {}
+
+        def stage() -> Outcome | None:
+            nonlocal fields
+            fields = self._patience.through(
+                lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
+            )
+            ready = self._preparer.prepare(ticket, fields)
+            if isinstance(ready, Hit):
+                return self._finisher.answer(ready.job, ready.manifest)
+            self._pool.put(ready.segments, ticket.tenure)
+            return None
+
+        self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
+
+    def _hand_over(self, job: Job) -> None:
+        """A job is spoken; called from a lane."""
+        self._io.submit(lambda: self._finish(job))
+
+    def _finish(self, job: Job) -> None:
+        known: dict[str, object] = {
+            name: getattr(job.request, name)
+            for name in ("request_id", "tenant", "job_id", "document_id", "index", "metadata")
+        }
+        self._guarded(job.ticket, lambda: self._finisher.finish(job), lambda: known, Stage.ENCODE)
+
+    def _guarded(
+        self,
+        ticket: Ticket,
+        stage: Callable[[], Outcome | None],
+        fields: Callable[[], dict[str, object]],
+        name: Stage,
+    ) -> None:
+        """Run a stage: whatever happens in it, the ticket gets its outcome, once."""
+        record = ticket.record
+        log = _log.bind(
+            topic=record.topic, partition=record.partition, offset=record.offset, stage=name.value
+        )
+        result: Outcome | Exception | None
+        try:
+            try:
+                result = stage()
+                if result is None:
+                    return
+            except RequestError as error:
+                log.info("refused", code=error.code.value, field=error.field, reason=error.message)
+                result = self._finisher.refuse(ticket, fields(), error)
+            except (Abandoned, SpeechmillError):
+                raise
+            except Exception as error:  # a bug: this record fails, and with it nobody else
+                log.exception("internal error")
+                result = self._finisher.refuse(ticket, fields(), _internal(error, name))
+        except Abandoned:
+            log.debug("dropped: the partition is no longer ours")
+            result = None
+        except Exception as error:  # noqa: BLE001 - no outcome: the poll thread raises it
+            result = error
+        self._results.put((ticket, result))
+
+
+def _internal(error: Exception, stage: Stage) -> RequestError:
+    return RequestError(
+        Code.INTERNAL,
+        f"an error of Speechmill's own ({type(error).__name__}); please report it",
+        stage=stage,
+        retryable=True,
+    )
