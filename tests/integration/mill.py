@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from processor.checks import from_fields
 from processor.codec import Codec, schema_of
@@ -54,6 +54,14 @@ class Letter:
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+
+
+#: The group's coordinator is being found, is loading, or has moved.
+_MOVING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+)
 
 
 class RunningWorker:
@@ -249,10 +257,22 @@ class Mill:
             TopicPartition(self.settings.kafka.requests, number)
             for number in range(self.partitions)
         ]
+        found: list[TopicPartition] = []
+
+        def answered() -> bool:
+            try:
+                found[:] = consumer.committed(places, timeout=20)
+            except KafkaException as error:
+                if error.args[0].code() not in _MOVING:
+                    raise
+                return False
+            return True
+
         try:
-            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=20))
+            eventually(answered, "the group's offsets")
         finally:
             consumer.close()
+        return sum(max(0, place.offset) for place in found)
 
     def _read(self, topic: str, count: int, seconds: float) -> list[Any]:
         """Everything in ``topic``, read until ``count`` are there and a little longer."""
