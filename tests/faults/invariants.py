@@ -29,7 +29,13 @@ def check(mill: Mill, asked: list[str], seconds: float = 300) -> list[SpeechComp
 
 def check_order(mill: Mill, asked: dict[int, list[str]]) -> None:
     """F: the completions of one partition come in its order."""
+    offsets: dict[int, list[int]] = defaultdict(list)
     answered: dict[int, list[str]] = defaultdict(list)
     for partition, event in mill.completions_by_partition(sum(map(len, asked.values()))):
+        assert event.source is not None
+        assert event.source.partition == partition
+        offsets[partition].append(event.source.offset)
         answered[partition].append(event.request_id)
-    assert answered == asked
+    for partition, seen in offsets.items():
+        assert seen == sorted(seen), f"partition {partition}: {seen}"
+    assert answered == asked, "the offsets are in order: it was asked in another"
