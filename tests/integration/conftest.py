@@ -20,7 +20,12 @@ def parts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Parts]:
     """A broker and a store: the embedded ones, and with ``-m real`` Apache Kafka and MinIO."""
-    if request.param == "embedded":
+    yield from provide(request.param, tmp_path_factory)
+
+
+def provide(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """The services of a kind, until the generator is closed."""
+    if kind == "embedded":
         stack = Stack(tmp_path_factory.mktemp("stack"))
         yield Parts("embedded", stack.broker.bootstrap, stack.bucket.endpoint)
         stack.stop()
