@@ -2,6 +2,8 @@
 
 import signal
 import sys
+import threading
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -9,7 +11,15 @@ from rich.console import Console
 
 from processor.settings import Settings, load
 
-__all__ = ["err", "fail", "interruptible", "out", "settings_of", "uninterruptible"]
+__all__ = [
+    "check_interrupted",
+    "err",
+    "fail",
+    "interruptible",
+    "out",
+    "settings_of",
+    "uninterruptible",
+]
 
 #: Results. Not on a terminal it is as wide as it must be: a table is not to be cut in a log.
 out = Console(width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False)
@@ -32,10 +42,25 @@ def fail(error: Exception, *, status: int) -> NoReturn:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+_asked = threading.Event()
+
+
 def interruptible() -> None:
     """Each of them is a KeyboardInterrupt from here on."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        _asked.set()
+        raise KeyboardInterrupt
+
     for number in _ENDING:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, handle)
+
+
+def check_interrupted() -> None:
+    """Raise KeyboardInterrupt if one of them came: where the first one was raised in a finaliser or
+    a callback, Python has dropped it."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
 
 
 def uninterruptible() -> None:

@@ -14,7 +14,7 @@ import soundfile
 import typer
 from rich.table import Table
 
-from processor.commands.console import err, interruptible, out, uninterruptible
+from processor.commands.console import check_interrupted, err, interruptible, out, uninterruptible
 from processor.commands.results import counting, download, good, rtf
 from processor.errors import SpeechmillError
 from processor.events import SpeechCompleted, SpeechRequest
@@ -60,6 +60,7 @@ def demo(
         )
         events, seconds = _speak(stack, requests)
         paths = _save(stack, events)
+        check_interrupted()
         _table(events, paths, seconds)
         if keep:
             _hold(stack)
@@ -100,6 +101,7 @@ def _speak(stack: Stack, requests: list[SpeechRequest]) -> tuple[list[SpeechComp
         done_before = 0
         while pending:
             done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+            check_interrupted()
             stack.check()
             finished = len(submissions) - len(pending)
             if done:
@@ -171,5 +173,6 @@ def _hold(stack: Stack) -> None:
         out.print(f"  export {name}={value}")
     out.print("  speechmill submit --wait 'Good morning.'\nCtrl-C ends all of it.")
     while True:
+        check_interrupted()
         stack.check()
         stack.broker.child.wait(1.0)

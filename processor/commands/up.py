@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from processor.commands.console import err, interruptible, out, uninterruptible
+from processor.commands.console import check_interrupted, err, interruptible, out, uninterruptible
 from processor.errors import SettingsError
 from processor.local.stack import Stack, threads_each
 from processor.settings import UP_FILE, up_is_running
@@ -37,6 +37,7 @@ def up(
         out.print("Try, in another terminal: speechmill submit --save out 'Good morning.'")
         out.print("Ctrl-C ends all of it.")
         while True:
+            check_interrupted()
             stack.check()
             stack.broker.child.wait(1.0)
     except KeyboardInterrupt:

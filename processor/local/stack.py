@@ -44,6 +44,7 @@ class Stack:
             "SPEECHMILL_KAFKA__SESSION_TIMEOUT_MS": str(EmbeddedBroker.SESSION_TIMEOUT_MS),
             "SPEECHMILL_KAFKA__DELIVERY": EmbeddedBroker.DELIVERY,
             "SPEECHMILL_STORE__ENDPOINT": self.bucket.endpoint,
+            "SPEECHMILL_WORKER__SLOT_DIR": str(self.folder.resolve() / "slots"),
         }
 
     def settings(self, **overrides: dict[str, object]) -> Settings:
