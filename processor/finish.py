@@ -25,14 +25,13 @@ from processor.events import (
     Usage,
 )
 from processor.job import Job, Message, Outcome, Ticket
-from processor.manifest import Manifest, audio_key, manifest_key
+from processor.manifest import MAX_MANIFEST_BYTES, Manifest, audio_key, manifest_key
 from processor.patience import Patience
 from processor.settings import Settings
 from processor.store import ObjectStore
 
 __all__ = ["Finisher"]
 
-_MAX_MANIFEST_BYTES = 8_000_000
 #: From here on a completion may not fit into a record of a broker with defaults.
 _LARGE_BYTES = 400_000
 #: Headers of a request that its completion carries on: W3C trace context.
@@ -157,7 +156,7 @@ class Finisher:
             return manifest
         if self._store.put_if_absent(key, body, "application/json"):
             return manifest
-        stands = Manifest.from_json(self._store.get(key, _MAX_MANIFEST_BYTES))
+        stands = Manifest.from_json(self._store.get(key, MAX_MANIFEST_BYTES))
         if stands is None:
             job.replace_manifest = True
             raise StoreUnavailable(f"{key}: the manifest there is unreadable; replacing it")

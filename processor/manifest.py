@@ -16,8 +16,18 @@ from processor.engines.base import Capabilities, Voice
 from processor.events import Audio, Output, Quality, SegmentMark, event
 from processor.settings import TextSettings
 
-__all__ = ["Identity", "Manifest", "audio_key", "identify", "manifest_key", "segment_seed"]
+__all__ = [
+    "MAX_MANIFEST_BYTES",
+    "Identity",
+    "Manifest",
+    "audio_key",
+    "identify",
+    "manifest_key",
+    "segment_seed",
+]
 
+#: A manifest holds the text once and some numbers a sentence; more is not one of ours.
+MAX_MANIFEST_BYTES = 8_000_000
 #: Changes whenever the same identity would come to other audio (normalisation, joining, encoding)
 #: or a manifest to another form: old and new workers then never meet under one key.
 _RECIPE = 1

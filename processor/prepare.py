@@ -23,7 +23,7 @@ from processor.errors import (
 from processor.events import AudioFormat, SpeechRequest, Subtitles, Timestamps
 from processor.job import Job, Record, Segment, Ticket
 from processor.ledger import Tenure
-from processor.manifest import Manifest, identify, manifest_key, segment_seed
+from processor.manifest import MAX_MANIFEST_BYTES, Manifest, identify, manifest_key, segment_seed
 from processor.patience import Patience
 from processor.segments import segment
 from processor.settings import Settings
@@ -32,8 +32,6 @@ from processor.text import normalise
 
 __all__ = ["Hit", "Preparer", "asked_at"]
 
-#: A manifest holds the text once and some numbers a sentence; more is not one of ours.
-_MAX_MANIFEST_BYTES = 8_000_000
 #: UTF-8 needs at most four bytes a character, and markup is cleaned away before it is counted.
 _BYTES_PER_CHARACTER = 16
 
@@ -210,7 +208,7 @@ class Preparer:
 
         def look_up() -> tuple[Manifest | None, bool]:
             try:
-                found = Manifest.from_json(self._store.get(key, _MAX_MANIFEST_BYTES))
+                found = Manifest.from_json(self._store.get(key, MAX_MANIFEST_BYTES))
             except ObjectMissing:
                 return None, False
             except ObjectTooLarge:
