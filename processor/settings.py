@@ -32,6 +32,7 @@ __all__ = [
     "KafkaSettings",
     "RegistrySettings",
     "Settings",
+    "SimulatedSettings",
     "StoreSettings",
     "TextSettings",
     "WorkerSettings",
@@ -153,6 +154,31 @@ class EngineSettings(_Group):
     )
 
 
+class SimulatedSettings(_Group):
+    """The device that the engine ``simulated`` stands for: it measures, it does not speak."""
+
+    base_ms: Annotated[float, Field(ge=0)] = Field(180.0, description="of each call to the device")
+    item_ms: Annotated[float, Field(ge=0)] = Field(
+        15.0, description="added for each segment of the batch"
+    )
+    padded_ms: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="added for each second of audio, padding included"
+    )
+    bytecode_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of that spent in Python, with the interpreter lock"
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="0.1: each call takes up to a tenth more or less"
+    )
+    memory_s: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="seconds of padded audio that fit into its memory; 0: any"
+    )
+    lanes: Annotated[int, Field(ge=1, le=64)] = Field(1, description="calls that it takes at once")
+    faults: dict[str, Literal["kill", "raise", "hang", "refuse", "silent", "nan"]] = Field(
+        default_factory=dict, description="word of a text → what the device does at it, for tests"
+    )
+
+
 class WorkerSettings(_Group):
     """One worker's identity, bounds and deadlines."""
 
@@ -221,6 +247,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     text: TextSettings = Field(default_factory=TextSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
+    simulated: SimulatedSettings = Field(default_factory=SimulatedSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -102,7 +102,7 @@ def _registry(settings: Settings) -> str:
 
 
 def _engine(settings: Settings) -> str:
-    engine = engines.create(settings.engine)
+    engine = engines.create(settings)
     engine.warm_up()
     able = engine.capabilities
     engine.close()

@@ -140,7 +140,7 @@ def _topics(settings: Settings) -> dict[str, int]:
 
 def _warm(settings: Settings) -> Engine:
     began = time.monotonic()
-    engine = engines.create(settings.engine)
+    engine = engines.create(settings)
     engine.warm_up()
     able = engine.capabilities
     _log.info(

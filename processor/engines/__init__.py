@@ -5,27 +5,28 @@ from typing import cast
 
 from processor.engines.base import Engine
 from processor.errors import MissingExtra, SettingsError
-from processor.settings import EngineSettings
+from processor.settings import Settings
 
 __all__ = ["ENGINES", "create"]
 
-#: Name → where the class is. The extra that installs an engine has the engine's name.
-ENGINES = {"hibari": "processor.engines.hibari:HibariEngine"}
+#: Name → the module whose ``create`` makes it. An extra that installs one has the engine's name.
+ENGINES = {
+    "hibari": "processor.engines.hibari",
+    "simulated": "processor.engines.simulated",
+}
 
 
-def create(settings: EngineSettings) -> Engine:
+def create(settings: Settings) -> Engine:
     """The engine that the settings name, not yet warmed up.
 
     Raises SettingsError for an unknown name, MissingExtra if its package is not installed.
     """
-    place = ENGINES.get(settings.name)
+    name = settings.engine.name
+    place = ENGINES.get(name)
     if place is None:
-        raise SettingsError(
-            f"engine.name: no engine {settings.name!r}; there is {', '.join(ENGINES)}"
-        )
-    module, _, name = place.partition(":")
+        raise SettingsError(f"engine.name: no engine {name!r}; there is {', '.join(ENGINES)}")
     try:
-        kind = getattr(import_module(module), name)
+        module = import_module(place)
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"the engine {settings.name} ({error.name})", settings.name) from error
-    return cast(Engine, kind(settings))
+        raise MissingExtra(f"the engine {name} ({error.name})", name) from error
+    return cast(Engine, module.create(settings))

@@ -21,9 +21,9 @@ from hibari.voices import DEFAULT, VOICES, voice_path
 
 from processor.engines.base import Capabilities, Speech, Utterance, Voice
 from processor.errors import Code, RequestError, Stage
-from processor.settings import EngineSettings, cores
+from processor.settings import EngineSettings, Settings, cores
 
-__all__ = ["HibariEngine"]
+__all__ = ["HibariEngine", "create"]
 
 _WARM_UP = "The model is warm: it has read 3 words, and 2 numbers."
 
@@ -88,6 +88,10 @@ class HibariEngine:
                 field="text",
             )
         return Speech(samples)
+
+
+def create(settings: Settings) -> HibariEngine:
+    return HibariEngine(settings.engine)
 
 
 def _silence_onnxruntime() -> None:

@@ -1,15 +1,21 @@
 """What every engine must do, run over each: the real ones, and the tests' own."""
 
+import io
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import soundfile
 
+from processor.audio import encode
 from processor.engines.base import Engine, Speech, Utterance
 from processor.engines.hibari import HibariEngine
+from processor.engines.simulated import OutOfMemory, SimulatedEngine, read_back
 from processor.errors import RequestError
-from processor.settings import EngineSettings
+from processor.events import AudioFormat
+from processor.settings import EngineSettings, SimulatedSettings
 from tests.engines import ScriptedEngine
 
 pytestmark = pytest.mark.unit
@@ -22,11 +28,15 @@ SENTENCES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["hibari", "scripted"])
+@pytest.fixture(scope="module", params=["hibari", "scripted", "simulated"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made: Engine
     if request.param == "hibari":
         made = HibariEngine(EngineSettings(threads=3))
+    elif request.param == "simulated":
+        made = SimulatedEngine(
+            EngineSettings(), SimulatedSettings(base_ms=2, item_ms=1, lanes=3, bytecode_share=0.5)
+        )
     else:
         made = ScriptedEngine(lanes=3)
     made.warm_up()
@@ -120,6 +130,9 @@ def test_faster_speech_is_shorter(engine: Engine) -> None:
 
 
 def test_what_it_cannot_read_is_refused_and_not_left_out(engine: Engine) -> None:
+    if isinstance(engine, SimulatedEngine):
+        engine.check("A snowman ☃ and 你好.")  # it reads everything
+        return
     engine.check("Plain English; café, naïve, Straße: 100 % of it, “quoted”, № 5 — and more…")
     with pytest.raises(RequestError) as refused:
         engine.check("A snowman ☃ and 你好." if isinstance(engine, ScriptedEngine) else "Hi 你好.")
@@ -136,3 +149,43 @@ def test_hibari_turns_silence_into_a_refusal() -> None:
     assert isinstance(result, RequestError)
     assert result.code == "UNSUPPORTED_TEXT"
     assert not result.retryable
+
+
+def simulated(**device: object) -> SimulatedEngine:
+    return SimulatedEngine(
+        EngineSettings(), SimulatedSettings.model_validate({"base_ms": 1, "item_ms": 0} | device)
+    )
+
+
+def test_simulated_audio_carries_its_text_also_through_a_16_bit_file() -> None:
+    engine = simulated()
+    samples = speak(engine, utterance(engine, "Grüße, 你好")).samples
+    file = encode(samples, engine.capabilities.sample_rate, AudioFormat.WAV).data
+    read, _ = soundfile.read(io.BytesIO(file), dtype="float32")
+
+    assert read_back(read) == ("one", "Grüße, 你好")
+    with pytest.raises(ValueError, match="no audio of the simulated device"):
+        read_back(np.zeros(100, np.float32))
+
+
+def test_simulated_batches_cost_what_the_formula_says() -> None:
+    engine = simulated(base_ms=40, item_ms=5, padded_ms=100)
+    batch = [utterance(engine, "a" * n) for n in (5, 10)]  # 0.3 s and 0.6 s of audio
+    began = time.monotonic()
+    engine.synthesize(batch)
+
+    # 40 + 2 * 5 + 100 * 2 * 0.6: sleeping takes no less than it was told to.
+    assert time.monotonic() - began >= 0.170
+
+
+def test_simulated_memory_and_faults() -> None:
+    engine = simulated(memory_s=1.0, faults={"boom": "raise", "nope": "refuse", "hush": "silent"})
+    with pytest.raises(OutOfMemory):
+        engine.synthesize([utterance(engine, "a" * 10)] * 2)
+    with pytest.raises(FloatingPointError):
+        engine.synthesize([utterance(engine, "boom")])
+    (refused, silent) = engine.synthesize([utterance(engine, "nope"), utterance(engine, "hush")])
+
+    assert isinstance(refused, RequestError)
+    assert isinstance(silent, Speech)
+    assert not silent.samples.any()

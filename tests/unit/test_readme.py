@@ -22,7 +22,7 @@ def rows() -> list[str]:
         for name, inner in kind.model_fields.items():
             value = inner.default
             if inner.default_factory is not None:
-                shown = "host name"
+                shown = "none" if inner.default_factory is dict else "host name"
             elif value is None or value == frozenset():
                 shown = "none"
             elif isinstance(value, SecretStr):
