@@ -139,6 +139,7 @@ class Finisher:
                 field=error.field,
                 retryable=error.retryable,
             ),
+            attempt=ticket.attempt,
             source=ticket.record.source,
             completed_at=datetime.now(UTC),
         )
@@ -198,10 +199,11 @@ class Finisher:
             document_id=request.document_id,
             index=request.index,
             metadata=request.metadata,
+            attempt=job.ticket.attempt,
             source=job.record.source,
             completed_at=now,
         )
-        return Outcome((self._message(completion, job.ticket),), completion.status)
+        return Outcome((self._message(completion, job.ticket),), completion.status, manifest)
 
     def _message(self, completion: SpeechCompleted, ticket: Ticket) -> Message:
         topic, record = self._settings.kafka.completions, ticket.record

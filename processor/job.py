@@ -13,7 +13,7 @@ from processor.engines.base import Samples, Speech, Utterance
 from processor.errors import RequestError
 from processor.events import Source, SpeechRequest, Status
 from processor.ledger import Tenure
-from processor.manifest import Identity
+from processor.manifest import Identity, Manifest
 from processor.segments import TextSegment
 from processor.window import Window
 
@@ -63,6 +63,7 @@ class Outcome:
 
     messages: tuple[Message, ...]
     status: Status | None
+    manifest: Manifest | None = None  # the stored result, where there is one
 
 
 class Ticket:
@@ -72,6 +73,8 @@ class Ticket:
     """
 
     def __init__(self, record: Record, tenure: Tenure, window: Window) -> None:
+        #: The how-manieth try at the record this is, as far as is known.
+        self.attempt = 1
         self.record = record
         self.tenure = tenure
         self._window = window

@@ -8,14 +8,21 @@ whether it still stands. Knows nothing of what an outcome is.
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Ledger", "Partition", "Tenure"]
+__all__ = ["Ledger", "Partition", "Position", "Tenure"]
 
 Partition = tuple[str, int]
 """Topic and partition number."""
 
 T = TypeVar("T")
+
+
+class Position(NamedTuple):
+    """Where a commit stands: the next record's offset, and a note beside it (its metadata)."""
+
+    offset: int
+    note: str = ""
 
 
 class Tenure:
@@ -130,6 +137,13 @@ class Ledger(Generic[T]):
         book = self._books.get(partition)
         while book and book.entries and book.entries[0].offset < position:
             del book.by_offset[book.entries.popleft().offset]
+
+    def position(self, partition: Partition) -> int | None:
+        """The lowest offset that is not settled; None if no record was taken yet."""
+        book = self._books.get(partition)
+        if book is None or book.last < 0:
+            return None
+        return book.entries[0].offset if book.entries else book.last + 1
 
     def under_way(self, partitions: Iterable[Partition] | None = None) -> int:
         """How many records were taken and are not settled."""

@@ -30,18 +30,10 @@ from processor.settings import Settings
 from processor.store import ObjectStore
 from processor.text import normalise
 
-__all__ = ["Hit", "Preparer", "asked_at"]
+__all__ = ["Preparer", "asked_at", "refuse_expired"]
 
 #: UTF-8 needs at most four bytes a character, and markup is cleaned away before it is counted.
 _BYTES_PER_CHARACTER = 16
-
-
-class Hit:
-    """The result is in the store already."""
-
-    def __init__(self, job: Job, manifest: Manifest) -> None:
-        self.job = job
-        self.manifest = manifest
 
 
 class Preparer:
@@ -69,8 +61,8 @@ class Preparer:
         headers = {name: value for name, value in record.headers if value is not None}
         return self._codec.fields(SpeechRequest, record.value, headers)
 
-    def prepare(self, ticket: Ticket, fields: dict[str, object]) -> Job | Hit:
-        """The job for a record, or its stored result.
+    def plan(self, ticket: Ticket, fields: dict[str, object]) -> Job:
+        """The job for a record.
 
         Raises RequestError if the request can't be served, Abandoned if the partition was lost
         while the store was away.
@@ -98,9 +90,6 @@ class Preparer:
             plan=tuple(segment(text, voice.language, self._able.max_segment_characters)),
             queued_at=asked_at(request, ticket.record),
         )
-        manifest, job.replace_manifest = self._stored(job)
-        if manifest is not None:
-            return Hit(job, manifest)
         job.segments = tuple(
             Segment(
                 job,
@@ -202,8 +191,11 @@ class Preparer:
         if output.subtitles is not Subtitles.NONE:
             raise _unsupported("output.subtitles", "not written yet", "use none")
 
-    def _stored(self, job: Job) -> tuple[Manifest | None, bool]:
-        """The stored manifest, if its audio is in place; and whether a useless one lies there."""
+    def stored(self, job: Job) -> Manifest | None:
+        """The stored result of a job, if its audio is in place. Raises Abandoned.
+
+        Notes in the job if a useless manifest lies there, which has to be replaced.
+        """
         key = manifest_key(job.request.tenant, job.identity.digest)
 
         def look_up() -> tuple[Manifest | None, bool]:
@@ -217,7 +209,10 @@ class Preparer:
                 return None, True
             return found, False
 
-        return self._patience.through(look_up, unwanted=lambda: job.unwanted)
+        manifest, job.replace_manifest = self._patience.through(
+            look_up, unwanted=lambda: job.unwanted
+        )
+        return manifest
 
 
 def asked_at(request: SpeechRequest, record: Record) -> datetime:

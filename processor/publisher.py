@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from processor.errors import BrokerUnavailable, PublishError
 from processor.job import Message
 from processor.kafka import producer_config
-from processor.ledger import Partition
+from processor.ledger import Partition, Position
 from processor.settings import KafkaSettings
 
 __all__ = ["AtLeastOnce", "Committer", "Publisher", "Refusals", "check", "enqueue"]
@@ -27,11 +27,11 @@ _PATIENCE_S = 2.0
 class Committer(Protocol):
     """Whose offsets move: the source. Called on the poll thread."""
 
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, offsets: Mapping[Partition, Position]) -> None:
         """Commit outside any transaction. Raises BrokerUnavailable."""
         ...
 
-    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, Position]:
         """The group's committed offsets, -1 where there is none. Raises BrokerUnavailable."""
         ...
 
@@ -46,7 +46,7 @@ class Publisher(Protocol):
     def publish(
         self,
         messages: Sequence[Message],
-        offsets: Mapping[Partition, int],
+        offsets: Mapping[Partition, Position],
         committer: Committer,
         give_up: Callable[[], bool],
     ) -> None:
@@ -87,7 +87,7 @@ class AtLeastOnce:
         config = producer_config(settings, client_id) | {"message.timeout.ms": 0}
         self._producer = Producer(config)
         self._partitions = partitions
-        self._owed: dict[Partition, int] = {}
+        self._owed: dict[Partition, Position] = {}
 
     @property
     def owes(self) -> bool:
@@ -100,7 +100,7 @@ class AtLeastOnce:
     def publish(
         self,
         messages: Sequence[Message],
-        offsets: Mapping[Partition, int],
+        offsets: Mapping[Partition, Position],
         committer: Committer,
         give_up: Callable[[], bool],
     ) -> None:

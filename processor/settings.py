@@ -204,6 +204,9 @@ class WorkerSettings(_Group):
         8, description="for decoding, encoding and the store"
     )
     flush_ms: Milliseconds = Field(50, description="longest time that a finished result waits")
+    deaths: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="workers that die with one record alone under way before it is refused"
+    )
     startup_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="how long to wait at start for the broker, the topics and the store"
     )

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from processor.errors import BrokerUnavailable
 from processor.job import Record
 from processor.kafka import checked, consumer_config, headers_of, unreadable
-from processor.ledger import Partition
+from processor.ledger import Partition, Position
 from processor.settings import KafkaSettings
 
 __all__ = ["KafkaSource", "RebalanceListener"]
@@ -83,21 +83,34 @@ class KafkaSource:
     def resume(self, partitions: Iterable[Partition]) -> None:
         self._consumer.resume(_positions(dict.fromkeys(partitions)))
 
-    def commit(self, offsets: Mapping[Partition, int]) -> None:
+    def commit(self, offsets: Mapping[Partition, Position]) -> None:
         """Commit, and wait for the broker's word. Raises BrokerUnavailable if it was not given."""
         try:
-            self._consumer.commit(offsets=_positions(offsets), asynchronous=False)
+            places = self._consumer.commit(offsets=_positions(offsets), asynchronous=False)
         except KafkaException as error:
             raise BrokerUnavailable(f"the commit failed: {error.args[0].str()}") from error
+        for place in places or ():
+            if place.error is not None:
+                raise BrokerUnavailable(f"the commit failed: {place.error.str()}")
 
-    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def commit_soon(self, offsets: Mapping[Partition, Position]) -> None:
+        """Send a commit and don't wait for the broker's word; it may come to nothing."""
+        try:
+            self._consumer.commit(offsets=_positions(offsets), asynchronous=True)
+        except KafkaException as error:
+            _log.info("offsets not committed", reason=error.args[0].str())
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, Position]:
         """The group's committed offsets, -1 where there is none. Waits for open transactions to
         end. Raises BrokerUnavailable."""
         try:
             found = self._consumer.committed(_positions(dict.fromkeys(partitions)), timeout=_CALL_S)
         except KafkaException as error:
             raise BrokerUnavailable(f"committed offsets: {error.args[0].str()}") from error
-        return {(place.topic, place.partition): max(-1, place.offset) for place in found}
+        return {
+            (place.topic, place.partition): Position(max(-1, place.offset), place.metadata or "")
+            for place in found
+        }
 
     def group_metadata(self) -> Any:
         """Our membership as it is now, which a transaction must prove."""
@@ -150,11 +163,8 @@ def _bytes(raw: str | bytes | None) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw
 
 
-def _positions(offsets: Mapping[Partition, int | None]) -> list[TopicPartition]:
-    return [
-        TopicPartition(topic, number) if offset is None else TopicPartition(topic, number, offset)
-        for (topic, number), offset in offsets.items()
-    ]
+def _positions(offsets: Mapping[Partition, Position | None]) -> list[TopicPartition]:
+    return [TopicPartition(*place, *(position or ())) for place, position in offsets.items()]
 
 
 def _keys(partitions: list[TopicPartition]) -> list[Partition]:

@@ -6,7 +6,7 @@ takes results out; it never waits for a stage.
 """
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
@@ -15,11 +15,13 @@ from processor.codec import Codec
 from processor.engines.base import Engine
 from processor.errors import Code, RequestError, SpeechmillError, Stage
 from processor.finish import Finisher
+from processor.flights import Flights
 from processor.job import Job, Outcome, Segment, Ticket
 from processor.lanes import Lanes
+from processor.manifest import Manifest
 from processor.patience import Abandoned, Patience
 from processor.pool import Pool
-from processor.prepare import Hit, Preparer
+from processor.prepare import Preparer
 from processor.settings import Settings
 from processor.store import ObjectStore
 from processor.window import Window
@@ -53,6 +55,7 @@ class Stages:
             engine, self._pool, self._hand_over, lambda error: self._results.put((None, error))
         )
         self._io = Pool("io", settings.worker.io_threads)
+        self._flights: Flights[Manifest] = Flights()
 
     @property
     def outage(self) -> str | None:
@@ -70,6 +73,15 @@ class Stages:
     def accept(self, ticket: Ticket) -> None:
         """Begin; returns at once."""
         self._io.submit(lambda: self._prepare(ticket))
+
+    def refuse(self, ticket: Ticket, error: RequestError, *, read: bool) -> None:
+        """Answer without trying; returns at once. Without ``read`` not even the record is decoded,
+        and the answer is a dead letter alone."""
+        self._io.submit(lambda: self._refuse(ticket, error, read=read))
+
+    def forget(self, tickets: Iterable[Ticket]) -> None:
+        """Nobody wants these any more: who waits for what they work for must not wait."""
+        self._flights.land(tickets, None)
 
     def results(self, timeout_s: float) -> Iterator[tuple[Ticket, Outcome | None]]:
         """What has come back; waits up to ``timeout_s`` for the first. No outcome: nobody wants it.
@@ -106,27 +118,60 @@ class Stages:
 
         def stage() -> Outcome | None:
             nonlocal fields
-            fields = self._patience.through(
-                lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
-            )
-            ready = self._preparer.prepare(ticket, fields)
-            if isinstance(ready, Hit):
-                return self._finisher.answer(ready.job, ready.manifest)
-            self._pool.put(ready.segments, ticket.tenure)
-            return None
+            fields = self._decode(ticket)
+            return self._begin(self._preparer.plan(ticket, fields))
 
         self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
+
+    def _begin(self, job: Job) -> Outcome | None:
+        """Speak a job, unless its result is in the store, or is being worked for."""
+
+        def told(manifest: Manifest | None) -> None:
+            self._io.submit(lambda: self._go_on(job, manifest))
+
+        result = (job.request.tenant, job.identity.digest)
+        if not self._flights.first(result, job.ticket, told):
+            return None
+        manifest = self._preparer.stored(job)
+        if manifest is not None:
+            return self._finisher.answer(job, manifest)
+        self._pool.put(job.segments, job.ticket.tenure)
+        return None
+
+    def _go_on(self, job: Job, manifest: Manifest | None) -> None:
+        """The one that this job waited for has come to an end."""
+
+        def stage() -> Outcome | None:
+            if manifest is None:  # it failed, or its partition was lost: that need not be our fate
+                return self._begin(job)
+            return self._finisher.answer(job, manifest)
+
+        self._guarded(job.ticket, stage, lambda: _known(job), Stage.PREPARE)
+
+    def _refuse(self, ticket: Ticket, error: RequestError, *, read: bool) -> None:
+        fields: dict[str, object] = {}
+
+        def stage() -> Outcome | None:
+            nonlocal fields
+            if read:
+                fields = self._decode(ticket)
+            raise error
+
+        self._guarded(ticket, stage, lambda: fields, error.stage)
+
+    def _decode(self, ticket: Ticket) -> dict[str, object]:
+        return self._patience.through(
+            lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
+        )
 
     def _hand_over(self, job: Job) -> None:
         """A job is spoken; called from a lane."""
         self._io.submit(lambda: self._finish(job))
 
     def _finish(self, job: Job) -> None:
-        known: dict[str, object] = {
-            name: getattr(job.request, name)
-            for name in ("request_id", "tenant", "job_id", "document_id", "index", "metadata")
-        }
-        self._guarded(job.ticket, lambda: self._finisher.finish(job), lambda: known, Stage.ENCODE)
+        self._guarded(
+            job.ticket, lambda: self._finisher.finish(job), lambda: _known(job), Stage.ENCODE
+        )
 
     def _guarded(
         self,
@@ -159,7 +204,15 @@ class Stages:
             result = None
         except Exception as error:  # noqa: BLE001 - no outcome: the poll thread raises it
             result = error
+        manifest = result.manifest if isinstance(result, Outcome) else None
+        self._flights.land([ticket], manifest)
         self._results.put((ticket, result))
+
+
+def _known(job: Job) -> dict[str, object]:
+    """What an answer repeats of its request."""
+    names = ("request_id", "tenant", "job_id", "document_id", "index", "metadata")
+    return {name: getattr(job.request, name) for name in names}
 
 
 def _internal(error: Exception, stage: Stage) -> RequestError:

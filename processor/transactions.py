@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from processor.errors import BrokerUnavailable, Fenced, SettingsError, Superseded
 from processor.job import Message
 from processor.kafka import producer_config
-from processor.ledger import Partition
+from processor.ledger import Partition, Position
 from processor.publisher import Committer, Refusals, enqueue
 from processor.settings import KafkaSettings
 
@@ -90,7 +90,7 @@ class ExactlyOnce:
     def publish(
         self,
         messages: Sequence[Message],
-        offsets: Mapping[Partition, int],
+        offsets: Mapping[Partition, Position],
         committer: Committer,
         give_up: Callable[[], bool],
     ) -> None:
@@ -117,7 +117,7 @@ class ExactlyOnce:
                 done = flush.committer.committed(list(flush.offsets))
             except BrokerUnavailable as error:
                 raise _Again from error
-            if all(done[partition] >= position for partition, position in flush.offsets.items()):
+            if all(done[place].offset >= moved.offset for place, moved in flush.offsets.items()):
                 return  # the commit that had no answer went through, and with it the messages
         began = time.monotonic()
         refusals = Refusals()
@@ -134,7 +134,7 @@ class ExactlyOnce:
         producer.begin_transaction()
         for message in flush.messages:
             enqueue(producer, message, self._partitions, refusals, flush.give_up)
-        moved = [TopicPartition(topic, n, at) for (topic, n), at in flush.offsets.items()]
+        moved = [TopicPartition(*place, *moved) for place, moved in flush.offsets.items()]
         group = flush.committer.group_metadata()
         if not refusals.empty:  # the client refused one itself, and would commit without it
             raise KafkaException(refusals.first)
@@ -201,7 +201,7 @@ class _Flush:
     """What one transaction is to hold."""
 
     messages: list[Message]
-    offsets: Mapping[Partition, int]
+    offsets: Mapping[Partition, Position]
     committer: Committer
     give_up: Callable[[], bool]
 

@@ -19,10 +19,11 @@ import structlog
 
 from processor.codec import Codec
 from processor.engines.base import Engine
-from processor.errors import Superseded
+from processor.errors import SpeechmillError, Superseded
 from processor.health import Beat, Pulse
+from processor.intake import Intake
 from processor.job import Outcome, Record, Ticket
-from processor.ledger import Ledger, Partition
+from processor.ledger import Ledger, Partition, Position
 from processor.publisher import Publisher
 from processor.settings import Settings
 from processor.source import KafkaSource, RebalanceListener
@@ -68,7 +69,10 @@ class Worker(RebalanceListener):
         )
         self._ledger: Ledger[Outcome] = Ledger()
         self._tickets: set[Ticket] = set()
+        self._stuck_s = settings.health.engine_stuck_s
+        self._broken = False
         self._stages = Stages(settings, engine, store, codec, self._window)
+        self._intake = Intake(self._stages, window=limits.window_requests, max_deaths=limits.deaths)
         self._publisher = publisher
         self._connect = connect
         self._paused: set[Partition] = set()
@@ -130,6 +134,10 @@ class Worker(RebalanceListener):
             while not self._stopping.is_set():
                 self._step(_AT_ONCE, self._poll_timeout())
             self._drain()
+        except Exception as error:
+            # An error that nobody foresaw counts as a death: the record at hand may bring it again.
+            self._broken = not isinstance(error, SpeechmillError)
+            raise
         finally:
             resting = self._shut()
         return resting
@@ -141,6 +149,7 @@ class Worker(RebalanceListener):
         room = self._window.limit.requests - self._ledger.under_way()
         for record in self._source.poll(max(1, min(most, room)), timeout_s):
             self._accept(record)
+        self._intake.begin(self._source, self._at_work)
         self._collect(0.0)
         now = time.monotonic()
         if now - self._flushed >= self._flush_s:
@@ -163,7 +172,12 @@ class Worker(RebalanceListener):
             return
         ticket = Ticket(record, tenure, self._window)
         self._tickets.add(ticket)
-        self._stages.accept(ticket)
+        self._intake.take(ticket)
+
+    def _at_work(self, partitions: Iterable[Partition] | None = None) -> int:
+        """How many records are begun and not settled."""
+        wanted = None if partitions is None else set(partitions)
+        return self._ledger.under_way(wanted) - self._intake.held(wanted)
 
     def _collect(self, timeout_s: float) -> None:
         """Enter what has come back; waits up to ``timeout_s`` for the first."""
@@ -181,7 +195,10 @@ class Worker(RebalanceListener):
         try:
             self._publisher.publish(
                 [message for outcome in outcomes for message in outcome.messages],
-                {partition: position for partition, position, _ in moves},
+                {
+                    partition: Position(position, self._intake.note(partition, position))
+                    for partition, position, _ in moves
+                },
                 self._source,
                 self._give_up,
             )
@@ -202,8 +219,8 @@ class Worker(RebalanceListener):
         return time.monotonic() > self._deadline
 
     def _hold_back(self) -> None:
-        """Pause all partitions while the window is full."""
-        if self._window.full(self._ledger.under_way()):
+        """Pause all partitions while the window is full, or something is held."""
+        if self._window.full(self._ledger.under_way()) or self._intake.held():
             running = set(self._ledger.partitions) - self._paused
             if running:
                 self._source.pause(running)
@@ -216,7 +233,7 @@ class Worker(RebalanceListener):
     def _settle(self, partitions: list[Partition], seconds: float) -> None:
         """Let work of these partitions finish and publish it; give up after ``seconds``."""
         deadline = min(time.monotonic() + seconds, self._deadline)
-        while self._ledger.under_way(partitions) and (left := deadline - time.monotonic()) > 0:
+        while self._at_work(partitions) and (left := deadline - time.monotonic()) > 0:
             self._collect(min(left, self._flush_s))
             self._flush()
 
@@ -225,7 +242,7 @@ class Worker(RebalanceListener):
         _log.info("draining", requests=under_way, seconds=self._drain_s)
         self._source.pause(self._ledger.partitions)
         self._paused = set(self._ledger.partitions)
-        while self._ledger.under_way() and time.monotonic() < self._deadline:
+        while self._at_work() and time.monotonic() < self._deadline:
             # Polling goes on, with all partitions paused: a rebalance must not wait for the drain.
             self._source.poll(1, 0)
             self._collect(self._flush_s)
@@ -262,12 +279,27 @@ class Worker(RebalanceListener):
 
     def revoked(self, partitions: list[Partition]) -> None:
         self._settle(partitions, self._drain_s)
+        self._leave(partitions)
         self.lost(partitions)
 
     def lost(self, partitions: list[Partition]) -> None:
         self._ledger.close(partitions)
         self._publisher.forget(partitions)
+        self._intake.close(partitions)
         self._paused -= set(partitions)
         self._unsure -= set(partitions)
         # What is under way there may never come back: the pool forgets what nobody wants.
-        self._release([ticket for ticket in self._tickets if ticket.tenure.over])
+        over = [ticket for ticket in self._tickets if ticket.tenure.over]
+        self._stages.forget(over)
+        self._release(over)
+
+    def _leave(self, partitions: list[Partition]) -> None:
+        """Tell the next owner that this one did not die; if it can't be told, it will be careful.
+
+        Not if the device hangs, or an error that nobody foresaw ends this worker: that is a death.
+        """
+        if self._broken or self._broker_away or self._stages.call_age_s > self._stuck_s:
+            return
+        positions = ((partition, self._ledger.position(partition)) for partition in partitions)
+        if farewells := dict(self._intake.farewells(positions)):
+            self._source.commit_soon(farewells)

@@ -79,6 +79,38 @@ def test_the_same_request_is_answered_from_the_store(mill: Mill) -> None:
     assert engine.spoken == ["Said once."]
 
 
+def test_what_is_asked_for_again_while_it_is_being_spoken_is_spoken_once(mill: Mill) -> None:
+    engine = ScriptedEngine()
+    engine.gate.clear()  # nothing ends before all have been asked for
+    running = mill.start(engine)
+    for partition in range(4):
+        mill.ask("Said once, heard often.", partition=partition)
+    mill.ask("Something else.", partition=0)
+    eventually(lambda: running.worker.load.requests == 5, "all to be under way")
+    engine.gate.set()
+
+    events = mill.completions(5)
+
+    assert sorted(engine.spoken) == ["Said once, heard often.", "Something else."]
+    assert sorted(event.cache_hit for event in events) == [False, False, True, True, True]
+    assert len({event.audio.key for event in events if event.audio}) == 2
+
+
+def test_who_waits_for_one_that_fails_is_tried_too(mill: Mill) -> None:
+    engine = ScriptedEngine()
+    engine.gate.clear()
+    running = mill.start(engine)
+    for partition in range(3):
+        mill.ask("This BREAKS.", partition=partition)
+    eventually(lambda: running.worker.load.requests == 3, "all to be under way")
+    engine.gate.set()
+
+    events = mill.completions(3)
+
+    assert {event.error.code for event in events if event.error} == {"ENGINE_FAILED"}
+    assert len(engine.spoken) == 3
+
+
 def test_a_result_whose_audio_is_gone_is_made_again(mill: Mill) -> None:
     engine = ScriptedEngine()
     mill.start(engine)

@@ -23,6 +23,7 @@ from processor.errors import BrokerUnavailable, RequestError, StoreUnavailable
 from processor.events import Status
 from processor.job import Message
 from processor.kafka import topic_partitions
+from processor.ledger import Partition, Position
 from processor.local.stack import Stack
 from processor.source import KafkaSource
 from processor.store import MinioStore
@@ -245,9 +246,9 @@ class Refusing:
 
     def __init__(self) -> None:
         self.refuse = True
-        self.committed_offsets: dict[tuple[str, int], int] = {}
+        self.committed_offsets: dict[Partition, Position] = {}
 
-    def commit(self, offsets: dict[tuple[str, int], int]) -> None:
+    def commit(self, offsets: dict[Partition, Position]) -> None:
         if self.refuse:
             raise BrokerUnavailable("for the test")
         self.committed_offsets.update(offsets)
@@ -261,12 +262,12 @@ def test_a_commit_that_failed_is_made_good_with_the_next(mill: Mill) -> None:
     place = (settings.kafka.requests, 0)
     message = Message(settings.kafka.completions, b"k", b"v", (), 0)
 
-    publisher.publish([message], {place: 7}, committer, lambda: False)
+    publisher.publish([message], {place: Position(7)}, committer, lambda: False)
     assert publisher.owes
     committer.refuse = False
     publisher.publish([], {}, committer, lambda: False)
 
-    assert committer.committed_offsets == {place: 7}
+    assert committer.committed_offsets == {place: Position(7)}
     assert not publisher.owes
     publisher.close()
 
