@@ -26,6 +26,7 @@ from processor.events import (
 )
 from processor.job import Job, Message, Outcome, Ticket
 from processor.manifest import MAX_MANIFEST_BYTES, Manifest, audio_key, manifest_key
+from processor.metrics import Metrics
 from processor.patience import Patience
 from processor.settings import Settings
 from processor.store import ObjectStore
@@ -48,12 +49,14 @@ class Finisher:
         able: Capabilities,
         store: ObjectStore,
         patience: Patience,
+        metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._codec = codec
         self._able = able
         self._store = store
         self._patience = patience
+        self._metrics = metrics
 
     def finish(self, job: Job) -> Outcome:
         """Join, encode and put the audio of a job whose segments are all delivered.
@@ -65,11 +68,12 @@ class Finisher:
         pauses = [
             text.paragraph_pause_ms if part.last else text.sentence_pause_ms for part in job.plan
         ]
-        joined = join(job.samples, pauses, self._able.sample_rate)
-        quality = measure(joined.samples)
         output = job.request.output
-        file = encode(joined.samples, self._able.sample_rate, output.format, output.channels)
-        sha256 = hashlib.sha256(file.data).hexdigest()
+        with self._metrics.stage("encode"):
+            joined = join(job.samples, pauses, self._able.sample_rate)
+            quality = measure(joined.samples)
+            file = encode(joined.samples, self._able.sample_rate, output.format, output.channels)
+            sha256 = hashlib.sha256(file.data).hexdigest()
         rate = self._able.sample_rate
         manifest = Manifest(
             audio=Audio(
@@ -100,14 +104,16 @@ class Finisher:
             seed_used=job.identity.seed,
         )
         began = time.time()
-        stands = self._patience.through(
-            lambda: self._put(job, manifest, file.data), unwanted=lambda: job.unwanted
-        )
+        with self._metrics.stage("put"):
+            stands = self._patience.through(
+                lambda: self._put(job, manifest, file.data), unwanted=lambda: job.unwanted
+            )
         upload_ms = (time.time() - began) * 1000
         return self._completed(job, stands, upload_ms=upload_ms, cache_hit=False)
 
     def answer(self, job: Job, manifest: Manifest) -> Outcome:
         """The outcome of a request whose result is in the store."""
+        self._metrics.cache_hits.inc()
         return self._completed(job, manifest, upload_ms=0.0, cache_hit=True)
 
     def refuse(self, ticket: Ticket, fields: dict[str, object], error: RequestError) -> Outcome:
@@ -124,7 +130,7 @@ class Finisher:
         )
         known = claimed(fields)
         if known is None:
-            return Outcome((letter,), None)
+            return Outcome((letter,), None, code=error.code)
         expired = error.code is Code.DEADLINE_EXPIRED
         completion = SpeechCompleted(
             **known,
@@ -144,7 +150,8 @@ class Finisher:
             completed_at=datetime.now(UTC),
         )
         message = self._message(completion, ticket)
-        return Outcome((message,) if expired else (message, letter), completion.status)
+        messages = (message,) if expired else (message, letter)
+        return Outcome(messages, completion.status, code=error.code)
 
     def _put(self, job: Job, manifest: Manifest, data: bytes) -> Manifest:
         """Put audio and manifest; the manifest that stands, ours or an earlier one."""
@@ -167,6 +174,7 @@ class Finisher:
         self, job: Job, manifest: Manifest, *, upload_ms: float, cache_hit: bool
     ) -> Outcome:
         request = job.request
+        self._metrics.characters.inc(manifest.characters)
         now = datetime.now(UTC)
         started = now.timestamp() if job.started is None else job.started
         ended = job.ended or started
@@ -208,10 +216,11 @@ class Finisher:
     def _message(self, completion: SpeechCompleted, ticket: Ticket) -> Message:
         topic, record = self._settings.kafka.completions, ticket.record
         passed_on = tuple(item for item in record.headers if item[0].lower() in _PASSED_ON)
-        value = self._patience.through(
-            lambda: self._codec.encode(completion, topic=topic),
-            unwanted=lambda: ticket.tenure.over,
-        )
+        with self._metrics.stage("answer"):
+            value = self._patience.through(
+                lambda: self._codec.encode(completion, topic=topic),
+                unwanted=lambda: ticket.tenure.over,
+            )
         key, lane = completion.request_id.encode(), record.partition
         smaller = None
         if len(value) > _LARGE_BYTES:  # the texts of its segments are what makes it large

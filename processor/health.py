@@ -2,7 +2,8 @@
 
 Owns the verdicts and the endpoint. ``/livez``: may it go on, or must it be restarted? Not while a
 service is away: a restart mends no outage. ``/readyz``: does it get on, and if not, why? Both
-answer 200 or 503 with a JSON object. Bound to loopback unless told otherwise.
+answer 200 or 503 with a JSON object. ``/metrics`` is for Prometheus. Bound to loopback unless told
+otherwise.
 """
 
 import json
@@ -66,20 +67,31 @@ class Health:
         return reasons
 
 
-def serve(health: Health, address: str, port: int) -> ThreadingHTTPServer:
+def serve(
+    health: Health, address: str, port: int, metrics: Callable[[], bytes]
+) -> ThreadingHTTPServer:
     """Answer on ``address:port`` from a daemon thread until ``shutdown`` is called on the server.
+
+    ``metrics`` gives the page ``/metrics`` in Prometheus's text format.
 
     Raises OSError if the port is taken.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            path = self.path.split("?")[0]
+            if path == "/metrics":
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics())
+                return
             verdicts = {"/livez": health.live, "/readyz": health.ready}
-            verdict = verdicts.get(self.path.split("?")[0])
-            good, body = verdict() if verdict else (False, {"paths": list(verdicts)})
-            data = json.dumps(body).encode()
-            self.send_response(404 if verdict is None else 200 if good else 503)
-            self.send_header("Content-Type", "application/json")
+            verdict = verdicts.get(path)
+            good, body = verdict() if verdict else (False, {"paths": [*verdicts, "/metrics"]})
+            status = 404 if verdict is None else 200 if good else 503
+            self._answer(status, "application/json", json.dumps(body).encode())
+
+        def _answer(self, status: int, kind: str, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

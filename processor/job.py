@@ -10,7 +10,7 @@ from datetime import datetime
 from operator import itemgetter
 
 from processor.engines.base import Samples, Speech, Utterance
-from processor.errors import RequestError
+from processor.errors import Code, RequestError
 from processor.events import Source, SpeechRequest, Status
 from processor.ledger import Tenure
 from processor.manifest import Identity, Manifest
@@ -64,6 +64,7 @@ class Outcome:
     messages: tuple[Message, ...]
     status: Status | None
     manifest: Manifest | None = None  # the stored result, where there is one
+    code: Code | None = None  # why it failed, where it did
 
 
 class Ticket:

@@ -15,6 +15,7 @@ from processor.batcher import Batcher
 from processor.engines.base import Engine, Speech
 from processor.errors import Code, RequestError, Stage
 from processor.job import Job, Segment
+from processor.metrics import Metrics
 from processor.prepare import refuse_expired
 
 __all__ = ["Lanes"]
@@ -29,6 +30,7 @@ class Lanes:
         self,
         engine: Engine,
         pool: Batcher[Segment],
+        metrics: Metrics,
         settled: Callable[[Job], None],
         broken: Callable[[BaseException], None],
     ) -> None:
@@ -36,6 +38,8 @@ class Lanes:
         ``broken`` if a lane ends by what no engine should raise."""
         self._engine = engine
         self._pool = pool
+        self._metrics = metrics
+        metrics.lanes.set(engine.capabilities.lanes)
         self._settled = settled
         self._broken = broken
         self._calls: dict[int, float] = {}  # when each lane's call began, by thread
@@ -86,18 +90,29 @@ class Lanes:
             results = list(self._engine.synthesize([segment.utterance for segment in batch]))
             _check(results, len(batch))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; none may end the lane
-            self._calls.pop(threading.get_ident(), None)
+            self._note(time.monotonic() - began, len(batch), [])
             self._split(batch, error)
             return
-        self._calls.pop(threading.get_ident(), None)
         elapsed = time.monotonic() - began
+        self._note(elapsed, len(batch), [_length(result) for result in results])
         spoken = sum(_length(result) for result in results) or 1
         for segment, result in zip(batch, results, strict=True):
             share = _length(result) / spoken
             self._deliver(segment, result, compute_s=elapsed * share)
 
+    def _note(self, elapsed: float, size: int, lengths: Sequence[int]) -> None:
+        """A call is over; ``lengths`` are its results', in samples."""
+        self._calls.pop(threading.get_ident(), None)
+        metrics, rate = self._metrics, self._engine.capabilities.sample_rate
+        metrics.busy_seconds.inc(elapsed)
+        metrics.batch_seconds.observe(elapsed)
+        metrics.batch_size.observe(size)
+        metrics.audio_seconds.inc(sum(lengths) / rate)
+        metrics.padded_seconds.inc(max(lengths, default=0) * len(lengths) / rate)
+
     def _split(self, batch: Sequence[Segment], error: Exception) -> None:
         if len(batch) > 1:
+            self._metrics.batches_split.inc()
             _log.warning("batch failed, splitting it", size=len(batch), reason=repr(error))
             half = len(batch) // 2
             self._speak(batch[:half])

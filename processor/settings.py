@@ -216,12 +216,15 @@ class WorkerSettings(_Group):
 
 
 class HealthSettings(_Group):
-    """Probes over HTTP: /livez and /readyz."""
+    """Probes and metrics over HTTP: /livez, /readyz and /metrics."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
-        None, description="of `/livez` and `/readyz`; none: they are not served"
+        None, description="of `/livez`, `/readyz` and `/metrics`; none: they are not served"
     )
     address: str = Field("127.0.0.1", description="that they are served on; `0.0.0.0` in a pod")
+    lag_every_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        5.0, description="how often the distance to the topic's end is measured"
+    )
     engine_stuck_s: Annotated[float, Field(gt=0)] = Field(
         300.0, description="how long one batch may take before the worker is not alive"
     )

@@ -19,6 +19,7 @@ from processor.flights import Flights
 from processor.job import Job, Outcome, Segment, Ticket
 from processor.lanes import Lanes
 from processor.manifest import Manifest
+from processor.metrics import Metrics
 from processor.patience import Abandoned, Patience
 from processor.pool import Pool
 from processor.prepare import Preparer
@@ -35,10 +36,17 @@ class Stages:
     """One for a worker."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, store: ObjectStore, codec: Codec, window: Window
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: ObjectStore,
+        codec: Codec,
+        window: Window,
+        metrics: Metrics,
     ) -> None:
         able = engine.capabilities
         self._patience = Patience()
+        self._metrics = metrics
         self._results: queue.SimpleQueue[tuple[Ticket | None, Outcome | BaseException | None]] = (
             queue.SimpleQueue()
         )
@@ -50,9 +58,13 @@ class Stages:
             full=window.audio_full,
         )
         self._preparer = Preparer(settings, codec, engine, store, self._patience)
-        self._finisher = Finisher(settings, codec, able, store, self._patience)
+        self._finisher = Finisher(settings, codec, able, store, self._patience, metrics)
         self._lanes = Lanes(
-            engine, self._pool, self._hand_over, lambda error: self._results.put((None, error))
+            engine,
+            self._pool,
+            metrics,
+            self._hand_over,
+            lambda error: self._results.put((None, error)),
         )
         self._io = Pool("io", settings.worker.io_threads)
         self._flights: Flights[Manifest] = Flights()
@@ -119,7 +131,9 @@ class Stages:
         def stage() -> Outcome | None:
             nonlocal fields
             fields = self._decode(ticket)
-            return self._begin(self._preparer.plan(ticket, fields))
+            with self._metrics.stage("plan"):
+                job = self._preparer.plan(ticket, fields)
+            return self._begin(job)
 
         self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
 
@@ -132,7 +146,8 @@ class Stages:
         result = (job.request.tenant, job.identity.digest)
         if not self._flights.first(result, job.ticket, told):
             return None
-        manifest = self._preparer.stored(job)
+        with self._metrics.stage("look_up"):
+            manifest = self._preparer.stored(job)
         if manifest is not None:
             return self._finisher.answer(job, manifest)
         self._pool.put(job.segments, job.ticket.tenure)
@@ -160,9 +175,13 @@ class Stages:
         self._guarded(ticket, stage, lambda: fields, error.stage)
 
     def _decode(self, ticket: Ticket) -> dict[str, object]:
-        return self._patience.through(
-            lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
-        )
+        with self._metrics.stage("decode"):
+            return self._patience.through(
+                lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
+            )
+
+    def _lane_broken(self, error: BaseException) -> None:
+        self._results.put((None, error))
 
     def _hand_over(self, job: Job) -> None:
         """A job is spoken; called from a lane."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,7 @@ from processor.health import Beat, Pulse
 from processor.intake import Intake
 from processor.job import Outcome, Record, Ticket
 from processor.ledger import Ledger, Partition, Position
+from processor.metrics import Metrics
 from processor.publisher import Publisher
 from processor.settings import Settings
 from processor.source import KafkaSource, RebalanceListener
@@ -55,8 +57,10 @@ class Worker(RebalanceListener):
         codec: Codec,
         publisher: Publisher,
         connect: Callable[[RebalanceListener], KafkaSource],
+        metrics: Metrics | None = None,
     ) -> None:
         limits = settings.worker
+        self.metrics = metrics or Metrics()
         self._drain_s = limits.drain_s
         self._flush_s = settings.worker.flush_ms / 1000
         self._stopping = threading.Event()
@@ -71,7 +75,7 @@ class Worker(RebalanceListener):
         self._tickets: set[Ticket] = set()
         self._stuck_s = settings.health.engine_stuck_s
         self._broken = False
-        self._stages = Stages(settings, engine, store, codec, self._window)
+        self._stages = Stages(settings, engine, store, codec, self._window, self.metrics)
         self._intake = Intake(self._stages, window=limits.window_requests, max_deaths=limits.deaths)
         self._publisher = publisher
         self._connect = connect
@@ -79,6 +83,8 @@ class Worker(RebalanceListener):
         # The client keeps a partition's pause over its loss and return: of these we can't know.
         self._unsure: set[Partition] = set()
         self._flushed = 0.0
+        for what in ("requests", "characters", "audio_bytes"):
+            self.metrics.window.labels(what).set_function(partial(self._load_in, what))
         self.counts: Counter[str] = Counter()
 
     @property
@@ -95,6 +101,9 @@ class Worker(RebalanceListener):
     def load(self) -> Load:
         """What is under way. From any thread."""
         return self._window.load(self._ledger.under_way())
+
+    def _load_in(self, what: str) -> float:
+        return float(getattr(self.load, what))
 
     def pulse(self) -> Pulse:
         """How it is at this moment. From any thread."""
@@ -147,8 +156,11 @@ class Worker(RebalanceListener):
     def _step(self, most: int, timeout_s: float) -> None:
         self._beat.now()
         room = self._window.limit.requests - self._ledger.under_way()
-        for record in self._source.poll(max(1, min(most, room)), timeout_s):
-            self._accept(record)
+        records = self._source.poll(max(1, min(most, room)), timeout_s)
+        if records:
+            with self.metrics.stage("take"):
+                for record in records:
+                    self._accept(record)
         self._intake.begin(self._source, self._at_work)
         self._collect(0.0)
         now = time.monotonic()
@@ -193,24 +205,34 @@ class Worker(RebalanceListener):
             return
         outcomes = [outcome for _, _, prefix in moves for outcome in prefix]
         try:
-            self._publisher.publish(
-                [message for outcome in outcomes for message in outcome.messages],
-                {
-                    partition: Position(position, self._intake.note(partition, position))
-                    for partition, position, _ in moves
-                },
-                self._source,
-                self._give_up,
-            )
+            with self.metrics.stage("publish"):
+                self._publisher.publish(
+                    [message for outcome in outcomes for message in outcome.messages],
+                    {
+                        partition: Position(position, self._intake.note(partition, position))
+                        for partition, position, _ in moves
+                    },
+                    self._source,
+                    self._give_up,
+                )
         except Superseded as error:
             # The next poll brings the rebalance, which says what of this is still ours.
+            self.metrics.publications.labels("superseded").inc()
             _log.info("not published", reason=str(error), requests=len(outcomes))
             return
         finally:
             self._broker_away = None
         for partition, position, _ in moves:
             self._ledger.settle(partition, position)
-        self.counts.update(str(outcome.status or "dead letter only") for outcome in outcomes)
+        self.metrics.publications.labels("done").inc()
+        for outcome in outcomes:
+            status = str(outcome.status or "dead letter only")
+            self.counts[status] += 1
+            self.metrics.requests.labels(status).inc()
+            if outcome.manifest is not None:
+                self.metrics.answered(outcome.manifest.audio.duration_ms / 1000)
+            if outcome.code is not None:
+                self.metrics.failures.labels(outcome.code).inc()
 
     def _give_up(self) -> bool:
         """Asked by the publisher each time that it is about to try again."""
@@ -225,6 +247,7 @@ class Worker(RebalanceListener):
             if running:
                 self._source.pause(running)
                 self._paused |= running
+                self.metrics.pauses.inc()
         elif halted := self._paused | self._unsure:
             self._source.resume(halted)
             self._paused.clear()
@@ -274,10 +297,12 @@ class Worker(RebalanceListener):
 
     def assigned(self, partitions: list[Partition]) -> None:
         self._joined = True
+        self.metrics.rebalances.labels("assigned").inc(len(partitions))
         self._ledger.open(partitions)
         self._unsure |= set(partitions)
 
     def revoked(self, partitions: list[Partition]) -> None:
+        self.metrics.rebalances.labels("revoked").inc(len(partitions))
         self._settle(partitions, self._drain_s)
         self._leave(partitions)
         self.lost(partitions)

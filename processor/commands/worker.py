@@ -22,6 +22,7 @@ from processor.errors import SettingsError, StoreError, Unavailable
 from processor.events import SpeechCompleted
 from processor.health import Health, serve
 from processor.kafka import topic_names, topic_partitions
+from processor.lag import LagWatch
 from processor.settings import Settings
 from processor.slot import Slot
 from processor.source import KafkaSource
@@ -69,7 +70,13 @@ def worker(context: typer.Context) -> None:
     signals.on_first(mill.stop)
     if settings.health.port is not None:
         health = Health(mill.pulse, settings.health.engine_stuck_s)
-        serve(health, settings.health.address, settings.health.port)
+        LagWatch(
+            settings.kafka,
+            lambda: mill.partitions,
+            mill.metrics.behind,
+            settings.health.lag_every_s,
+        )
+        serve(health, settings.health.address, settings.health.port, mill.metrics.exposition)
     if _run(mill, signals, settings.worker.drain_s):
         engine.close()
     slot.release()

@@ -5,6 +5,7 @@ project's readers.
 """
 
 import json
+import sys
 import threading
 import traceback
 import uuid
@@ -187,6 +188,20 @@ class Mill:
         self.children.append(child)
         return child
 
+    def start_module(self, name: str, *arguments: str, **environment: str) -> Child:
+        """A worker process as ``python -m`` runs it with these arguments, from this checkout."""
+        variables = {
+            "SPEECHMILL_WORKER__NAME": name,
+            "SPEECHMILL_LOG__FORMAT": "json",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **environment,
+        }
+        command = [sys.executable, "-m", *arguments]
+        log = self.folder / f"{name}.log"
+        child = Child(f"worker {name}", command, log, self.environment(**variables))
+        self.children.append(child)
+        return child
+
     def log_of(self, child: Child) -> list[dict[str, Any]]:
         """What a worker process has logged so far."""
         lines = child.log.read_text().splitlines()
@@ -225,6 +240,11 @@ class Mill:
             headers=list((headers or {}).items()),
             **arguments,
         )
+        self._producer.poll(0)  # or the client keeps every report of a delivery
+
+    def flush(self) -> None:
+        """Have all that was asked for in the topic."""
+        assert self._producer.flush(30) == 0, "the broker has not taken all requests"
 
     # -- out ------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ def test_a_loop_or_a_device_that_is_stuck_makes_it_neither(pulse: Pulse) -> None
 
 
 def test_the_endpoint_says_why_with_the_status_that_probes_read() -> None:
-    server = serve(Health(lambda: replace(WELL, outage="no store"), 60), "127.0.0.1", 0)
+    server = serve(
+        Health(lambda: replace(WELL, outage="no store"), 60), "127.0.0.1", 0, lambda: b"m 1\n"
+    )
     url = f"http://127.0.0.1:{server.server_address[1]}"
 
     with urllib.request.urlopen(f"{url}/livez", timeout=5) as answer:  # noqa: S310
@@ -54,5 +56,7 @@ def test_the_endpoint_says_why_with_the_status_that_probes_read() -> None:
     with pytest.raises(urllib.error.HTTPError) as missing:
         urllib.request.urlopen(f"{url}/nothing", timeout=5)  # noqa: S310
     assert missing.value.code == 404
+    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:  # noqa: S310
+        assert answer.read() == b"m 1\n"
     server.shutdown()
     server.server_close()
