@@ -4,6 +4,7 @@ Owns the pool of segments that wait. ``choose`` decides and touches nothing; ``B
 pool, and lets lanes wait for work without polling. Knows no engine and no Kafka.
 """
 
+import math
 import threading
 import time
 from bisect import insort
@@ -14,30 +15,34 @@ from itertools import islice
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["BatchLimits", "Batcher", "Waiting", "choose", "weigh"]
+__all__ = ["BatchLimits", "Batcher", "Waiting", "choose"]
 
 
-#: How long a Latin letter of speech takes to play, roughly, in seconds.
-_SECONDS_PER_WEIGHT = 0.06
 #: Requests that one choice looks at: enough to fill any batch, and it bounds the cost of choosing.
 _LOOK_AHEAD = 512
+#: Batches in a row that may pass the ordinary requests over for urgent ones.
+_PASSED_OVER = 4
+#: After the device was out of memory, each batch that fits lets the bound grow by so much.
+_GROWTH = 1.01
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """``spread`` bounds padding: no weight in a batch is more than that many times another."""
+    """``spread`` bounds padding: no segment in a batch is more than that many times as long as
+    another. ``max_padded_s`` bounds memory: as many segments as there are, times the longest."""
 
     max_batch: int
     max_wait_s: float
     spread: float = 2.0
+    max_padded_s: float = math.inf
 
 
 class Waiting(Protocol):
     """A segment in the pool."""
 
     @property
-    def weight(self) -> float:
-        """Its predicted length, in any unit."""
+    def seconds(self) -> float:
+        """How long its audio will be, as predicted."""
         ...
 
     @property
@@ -45,30 +50,34 @@ class Waiting(Protocol):
         """True once nobody wants it any more: it leaves the pool without a word."""
         ...
 
-
-def weigh(text: str) -> float:
-    """Predicted length in Latin letters: a Chinese character is a syllable, about three of them."""
-    return sum(3.0 if char > "\u2e7f" else 1.0 for char in text)
+    @property
+    def late(self) -> bool:
+        """True once its deadline has passed: it leaves the pool and costs the device nothing."""
+        ...
 
 
 def choose(groups: Sequence[Sequence[float]], limits: BatchLimits) -> list[int]:
     """How many segments to take from each group's front, for one batch.
 
-    ``groups`` are the weights of the waiting segments of each request, the most urgent request
+    ``groups`` are the seconds of the waiting segments of each request, the most urgent request
     first; none is empty. The first segment of the first group is always taken; then the batch is
-    filled in order of urgency, as long as the weights stay within ``spread`` of each other.
+    filled in order of urgency, as long as ``limits`` are kept.
     """
     counts = [0] * len(groups)
     if not groups:
         return counts
     low = high = groups[0][0]
     total = 0
-    for number, weights in enumerate(groups):
-        for weight in weights:
-            fits = max(high, weight) <= limits.spread * min(low, weight)
-            if not fits or total == limits.max_batch:
+    for number, group in enumerate(groups):
+        for seconds in group:
+            longest = max(high, seconds)
+            fits = (
+                longest <= limits.spread * min(low, seconds)
+                and (total + 1) * longest <= limits.max_padded_s
+            )
+            if (total and not fits) or total == limits.max_batch:
                 break
-            low, high = min(low, weight), max(high, weight)
+            low, high = min(low, seconds), longest
             counts[number] += 1
             total += 1
     return counts
@@ -83,6 +92,7 @@ class _Group(Generic[S]):
 
     since: float
     due: float
+    urgent: bool
     waiting: deque[S]
     begun: bool = False
 
@@ -92,7 +102,8 @@ class Batcher(Generic[S]):
 
     A request is due when it came plus the time that it takes to play: a greeting behind a book is
     spoken at once, two of a length are spoken in the order in which they came, and whatever has
-    waited for long enough comes before all that is new, so nothing starves.
+    waited for long enough comes before all that is new, so nothing starves. Urgent requests come
+    before all others; but after a few batches without any of the others, one of them goes first.
     """
 
     def __init__(
@@ -105,39 +116,65 @@ class Batcher(Generic[S]):
         Call ``wake`` when it may have changed."""
         self._full = full
         self._limits = limits
+        self._max_padded_s = limits.max_padded_s
         self._clock = clock
         self._groups: list[_Group[S]] = []  # by due
         self._last_due: dict[Hashable, float] = {}  # as many as there are partitions
+        self._passed_over = 0
+        self._busy: set[int] = set()  # lanes that are at a batch
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, segments: Sequence[S], lane: Hashable = None) -> None:
+    def put(self, segments: Sequence[S], lane: Hashable = None, *, urgent: bool = False) -> None:
         """Add one request's segments, in order.
 
         Requests of one ``lane`` are answered in their order, so a later one is never due before
         an earlier one: that would speak what nobody could hear yet.
         """
         now = self._clock()
-        due = now + sum(segment.weight for segment in segments) * _SECONDS_PER_WEIGHT
+        due = now + sum(segment.seconds for segment in segments)
         with self._changed:
             if lane is not None:
                 due = self._last_due[lane] = max(due, self._last_due.get(lane, due))
-            insort(self._groups, _Group(now, due, deque(segments)), key=attrgetter("due"))
+            group = _Group(now, due, urgent, deque(segments))
+            insort(self._groups, group, key=attrgetter("due"))
             self._changed.notify_all()
 
-    def take(self) -> list[S]:
-        """The next batch; blocks until there is one. Empty once the pool is closed."""
+    def __len__(self) -> int:
+        """How many segments wait."""
         with self._changed:
+            return sum(len(group.waiting) for group in self._groups)
+
+    def forget(self, lane: Hashable) -> None:
+        """No more of this lane will be put."""
+        with self._changed:
+            self._last_due.pop(lane, None)
+
+    def take(self) -> list[S]:
+        """The next batch, and with it whatever is ``late``; blocks until there is something.
+
+        A batch that is not full waits for more while another lane is at work, and not at all if
+        the device is idle. Empty once the pool is closed.
+        """
+        lane = threading.get_ident()
+        with self._changed:
+            self._busy.discard(lane)
             while True:
-                self._forget_dropped()
                 if self._closed:
                     return []
+                late = self._sort_out()
                 groups = self._candidates()
-                counts = self._choice(groups)
-                wait = self._wait(groups, counts)
+                counts = choose([self._lengths(group, most) for group, most in groups], self._bound)
+                wait = 0.0 if late else self._wait(groups, sum(counts))
                 if wait == 0:
-                    return self._remove(groups, counts)
+                    self._busy.add(lane)
+                    return late + self._remove(groups, counts)
                 self._changed.wait(wait)
+
+    def out_of_memory(self, padded_s: float) -> None:
+        """The device could not take ``padded_s`` seconds: batches are at most half of that."""
+        with self._changed:
+            self._max_padded_s = min(self._max_padded_s, padded_s / 2)
 
     def wake(self) -> None:
         """Look again at what ``full`` says."""
@@ -151,37 +188,65 @@ class Batcher(Generic[S]):
             self._groups.clear()
             self._changed.notify_all()
 
-    def _candidates(self) -> list[_Group[S]]:
-        if self._full():
-            return [group for group in self._groups if group.begun]
-        return self._groups[:_LOOK_AHEAD]
+    @property
+    def _bound(self) -> BatchLimits:
+        limits = self._limits
+        return BatchLimits(limits.max_batch, limits.max_wait_s, limits.spread, self._max_padded_s)
 
-    def _choice(self, groups: Sequence[_Group[S]]) -> list[int]:
-        # A batch takes no more than max_batch, so no more need be looked at.
+    def _candidates(self) -> list[tuple[_Group[S], int]]:
+        """Groups in the order in which they are served, with the most to take of each."""
         most = self._limits.max_batch
-        return choose(
-            [[segment.weight for segment in islice(group.waiting, most)] for group in groups],
-            self._limits,
-        )
+        if self._full():
+            return [(group, most) for group in self._groups if group.begun]
+        near = self._groups if any(g.urgent for g in self._groups) else self._groups[:_LOOK_AHEAD]
+        urgent = [(group, most) for group in near if group.urgent]
+        others = [(group, most) for group in near if not group.urgent][:_LOOK_AHEAD]
+        if urgent and others and self._passed_over >= _PASSED_OVER:
+            # One segment leads the batch, so that most of it is left to the urgent ones.
+            return [(others[0][0], 1), *urgent, *others[1:]]
+        return urgent + others
 
-    def _wait(self, groups: Sequence[_Group[S]], counts: Sequence[int]) -> float | None:
+    @staticmethod
+    def _lengths(group: _Group[S], most: int) -> list[float]:
+        return [segment.seconds for segment in islice(group.waiting, most)]
+
+    def _wait(self, groups: Sequence[tuple[_Group[S], int]], count: int) -> float | None:
         """Seconds until the batch may go: 0 now, None when something must come first."""
         if not groups:
             return None
-        if sum(counts) >= self._limits.max_batch:
+        if count >= self._limits.max_batch or not self._busy:
             return 0
-        oldest = min(group.since for group in groups)
+        oldest = min(group.since for group, _ in groups)
         return max(0.0, oldest + self._limits.max_wait_s - self._clock())
 
-    def _remove(self, groups: Sequence[_Group[S]], counts: Sequence[int]) -> list[S]:
+    def _remove(self, groups: Sequence[tuple[_Group[S], int]], counts: Sequence[int]) -> list[S]:
         batch: list[S] = []
-        for group, count in zip(groups, counts, strict=True):
+        ordinary = 0
+        for (group, _), count in zip(groups, counts, strict=True):
             batch += [group.waiting.popleft() for _ in range(count)]
             group.begun = group.begun or count > 0
+            ordinary += 0 if group.urgent else count
+        if batch:
+            waits = any(not group.urgent for group in self._groups)
+            self._passed_over = self._passed_over + 1 if waits and not ordinary else 0
+            if self._max_padded_s < self._limits.max_padded_s:
+                self._max_padded_s *= _GROWTH
         self._groups = [group for group in self._groups if group.waiting]
         return batch
 
-    def _forget_dropped(self) -> None:
-        # A request is dropped as a whole, so its first segment speaks for all.
-        if any(group.waiting[0].dropped for group in self._groups):
-            self._groups = [group for group in self._groups if not group.waiting[0].dropped]
+    def _sort_out(self) -> list[S]:
+        """Forget what nobody wants; the segments of requests that are past their deadline."""
+        # A request is dropped, or late, as a whole, so its first segment speaks for all.
+        late: list[S] = []
+        gone = False
+        for group in self._groups:
+            if group.waiting[0].dropped:
+                gone = True
+                group.waiting.clear()
+            elif group.waiting[0].late:
+                gone = True
+                late += group.waiting
+                group.waiting.clear()
+        if gone:
+            self._groups = [group for group in self._groups if group.waiting]
+        return late

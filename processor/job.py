@@ -6,7 +6,7 @@ by the lanes, and whoever fills the last one passes it on to finish.
 
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import itemgetter
 
 from processor.engines.base import Samples, Speech, Utterance
@@ -135,6 +135,11 @@ class Job:
         return self.ticket.tenure.over
 
     @property
+    def late(self) -> bool:
+        """Its deadline has passed."""
+        return self.request.deadline is not None and self.request.deadline < datetime.now(UTC)
+
+    @property
     def samples(self) -> list[Samples]:
         """All segments' audio, in order. Raises the RequestError of the segment that failed."""
         found = []
@@ -175,8 +180,12 @@ class Segment:
     job: Job
     index: int
     utterance: Utterance
-    weight: float
+    seconds: float  # of audio, as predicted
 
     @property
     def dropped(self) -> bool:
         return self.job.unwanted or self.job.spoilt
+
+    @property
+    def late(self) -> bool:
+        return self.job.late

@@ -83,10 +83,11 @@ def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
         "fetch.wait.max.ms": _FETCH_WAIT_MS,
-        # What librdkafka fetches ahead is memory that the window does not count.
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.message.max.bytes": 4_000_000,
-        "fetch.max.bytes": 8_000_000,
+        # What librdkafka fetches ahead is memory that the window does not count, and it is thrown
+        # away each time that the window is full. A record that is larger comes all the same.
+        "queued.max.messages.kbytes": 4096,
+        "fetch.message.max.bytes": 262_144,
+        "fetch.max.bytes": 2_000_000,
         # Also the most that one batch may grow to when it is decompressed.
         "receive.message.max.bytes": 16_000_000,
     }
@@ -130,7 +131,7 @@ def topic_partitions(settings: KafkaSettings, timeout_s: float) -> dict[str, int
 
 def topic_names(settings: KafkaSettings) -> list[str]:
     """The topics that are ours."""
-    return [settings.requests, settings.completions, settings.deadletters]
+    return [settings.requests, settings.priority, settings.completions, settings.deadletters]
 
 
 def create_topics(settings: KafkaSettings, timeout_s: float) -> dict[str, bool]:

@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 
 from processor.batcher import Batcher
+from processor.durations import Durations
 from processor.engines.base import Engine, Speech
 from processor.errors import Code, RequestError, Stage
 from processor.job import Job, Segment
@@ -30,6 +31,7 @@ class Lanes:
         self,
         engine: Engine,
         pool: Batcher[Segment],
+        durations: Durations,
         metrics: Metrics,
         settled: Callable[[Job], None],
         broken: Callable[[BaseException], None],
@@ -38,6 +40,7 @@ class Lanes:
         ``broken`` if a lane ends by what no engine should raise."""
         self._engine = engine
         self._pool = pool
+        self._durations = durations
         self._metrics = metrics
         metrics.lanes.set(engine.capabilities.lanes)
         self._settled = settled
@@ -98,6 +101,7 @@ class Lanes:
         spoken = sum(_length(result) for result in results) or 1
         for segment, result in zip(batch, results, strict=True):
             share = _length(result) / spoken
+            self._learn(segment, _length(result))
             self._deliver(segment, result, compute_s=elapsed * share)
 
     def _note(self, elapsed: float, size: int, lengths: Sequence[int]) -> None:
@@ -110,9 +114,16 @@ class Lanes:
         metrics.audio_seconds.inc(sum(lengths) / rate)
         metrics.padded_seconds.inc(max(lengths, default=0) * len(lengths) / rate)
 
+    def _learn(self, segment: Segment, samples: int) -> None:
+        said = segment.utterance
+        seconds = samples / self._engine.capabilities.sample_rate
+        self._durations.learn(said.text, said.voice, said.speed, seconds)
+
     def _split(self, batch: Sequence[Segment], error: Exception) -> None:
         if len(batch) > 1:
             self._metrics.batches_split.inc()
+            if isinstance(error, MemoryError):
+                self._pool.out_of_memory(len(batch) * max(segment.seconds for segment in batch))
             _log.warning("batch failed, splitting it", size=len(batch), reason=repr(error))
             half = len(batch) // 2
             self._speak(batch[:half])

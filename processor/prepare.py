@@ -7,9 +7,9 @@ only I/O is with the store.
 from datetime import UTC, datetime
 
 from processor.audio import FORMATS
-from processor.batcher import weigh
 from processor.checks import from_fields
 from processor.codec import Codec
+from processor.durations import Durations
 from processor.engines.base import Engine, Utterance, Voice
 from processor.errors import (
     Code,
@@ -46,6 +46,7 @@ class Preparer:
         engine: Engine,
         store: ObjectStore,
         patience: Patience,
+        durations: Durations,
     ) -> None:
         self._settings = settings
         self._codec = codec
@@ -53,6 +54,7 @@ class Preparer:
         self._able = engine.capabilities
         self._store = store
         self._patience = patience
+        self._durations = durations
 
     def decode(self, record: Record) -> dict[str, object]:
         """The request's fields, unchecked. Raises Undecodable, RegistryUnavailable."""
@@ -97,7 +99,7 @@ class Preparer:
                 Utterance(
                     part.text, voice.name, request.speed, segment_seed(identity.seed, part.text)
                 ),
-                weigh(part.text),
+                self._durations.predict(part.text, voice.name, request.speed),
             )
             for index, part in enumerate(job.plan)
         )

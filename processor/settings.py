@@ -57,6 +57,9 @@ class KafkaSettings(_Group):
 
     bootstrap: str = Field("localhost:9092", description="host:port, several with commas")
     requests: Topic = Field("speech.requests", description="topic that is read")
+    priority: Topic = Field(
+        "speech.requests.priority", description="likewise, and served before the other"
+    )
     completions: Topic = Field("speech.completions", description="topic of the answers")
     deadletters: Topic = Field(
         "speech.deadletters", description="topic of what could not be served, as it came"

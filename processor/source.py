@@ -1,4 +1,4 @@
-"""Records in: the consumer group's view of the request topic.
+"""Records in: the consumer group's view of the request topics.
 
 Owns the consumer: joining, polling, pausing, committing, leaving. Everything here happens on the
 poll thread. Knows no work and no outcome.
@@ -42,7 +42,7 @@ class RebalanceListener(Protocol):
 
 
 class KafkaSource:
-    """A member of the consumer group of one topic."""
+    """A member of the consumer group of the two request topics."""
 
     def __init__(
         self, settings: KafkaSettings, client_id: str, listener: RebalanceListener
@@ -50,7 +50,7 @@ class KafkaSource:
         self._consumer = Consumer(consumer_config(settings, client_id))
         self._listener = listener
         self._consumer.subscribe(
-            [settings.requests],
+            [settings.requests, settings.priority],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,

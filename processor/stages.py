@@ -12,6 +12,7 @@ import structlog
 
 from processor.batcher import Batcher, BatchLimits
 from processor.codec import Codec
+from processor.durations import Durations
 from processor.engines.base import Engine
 from processor.errors import Code, RequestError, SpeechmillError, Stage
 from processor.finish import Finisher
@@ -30,6 +31,7 @@ from processor.window import Window
 __all__ = ["Stages"]
 
 _log = structlog.get_logger()
+_URGENT_THREADS = 2
 
 
 class Stages:
@@ -57,22 +59,32 @@ class Stages:
             ),
             full=window.audio_full,
         )
-        self._preparer = Preparer(settings, codec, engine, store, self._patience)
+        durations = Durations()
+        self._preparer = Preparer(settings, codec, engine, store, self._patience, durations)
         self._finisher = Finisher(settings, codec, able, store, self._patience, metrics)
         self._lanes = Lanes(
             engine,
             self._pool,
+            durations,
             metrics,
             self._hand_over,
             lambda error: self._results.put((None, error)),
         )
         self._io = Pool("io", settings.worker.io_threads)
+        # Threads of their own, so that what is urgent does not queue behind what is not.
+        self._urgent_io = Pool("urgent-io", _URGENT_THREADS)
+        self._priority = settings.kafka.priority
         self._flights: Flights[Manifest] = Flights()
 
     @property
     def outage(self) -> str | None:
         """What is waited for, None if nothing is. From any thread."""
         return self._patience.outage
+
+    @property
+    def waiting(self) -> int:
+        """Segments in the pool. From any thread."""
+        return len(self._pool)
 
     @property
     def call_age_s(self) -> float:
@@ -84,16 +96,18 @@ class Stages:
 
     def accept(self, ticket: Ticket) -> None:
         """Begin; returns at once."""
-        self._io.submit(lambda: self._prepare(ticket))
+        self._io_of(ticket).submit(lambda: self._prepare(ticket))
 
     def refuse(self, ticket: Ticket, error: RequestError, *, read: bool) -> None:
         """Answer without trying; returns at once. Without ``read`` not even the record is decoded,
         and the answer is a dead letter alone."""
-        self._io.submit(lambda: self._refuse(ticket, error, read=read))
+        self._io_of(ticket).submit(lambda: self._refuse(ticket, error, read=read))
 
     def forget(self, tickets: Iterable[Ticket]) -> None:
         """Nobody wants these any more: who waits for what they work for must not wait."""
         self._flights.land(tickets, None)
+        for tenure in {ticket.tenure for ticket in tickets}:
+            self._pool.forget(tenure)
 
     def results(self, timeout_s: float) -> Iterator[tuple[Ticket, Outcome | None]]:
         """What has come back; waits up to ``timeout_s`` for the first. No outcome: nobody wants it.
@@ -120,10 +134,17 @@ class Stages:
         self._patience.end()
         self._pool.close()
         self._io.close()
+        self._urgent_io.close()
 
     def rest(self, timeout_s: float) -> bool:
         """Wait for the lanes to end, after ``close``. False if the engine is still at work."""
         return self._lanes.join(timeout_s)
+
+    def _urgent(self, ticket: Ticket) -> bool:
+        return ticket.record.topic == self._priority
+
+    def _io_of(self, ticket: Ticket) -> Pool:
+        return self._urgent_io if self._urgent(ticket) else self._io
 
     def _prepare(self, ticket: Ticket) -> None:
         fields: dict[str, object] = {}
@@ -141,7 +162,7 @@ class Stages:
         """Speak a job, unless its result is in the store, or is being worked for."""
 
         def told(manifest: Manifest | None) -> None:
-            self._io.submit(lambda: self._go_on(job, manifest))
+            self._io_of(job.ticket).submit(lambda: self._go_on(job, manifest))
 
         result = (job.request.tenant, job.identity.digest)
         if not self._flights.first(result, job.ticket, told):
@@ -150,7 +171,8 @@ class Stages:
             manifest = self._preparer.stored(job)
         if manifest is not None:
             return self._finisher.answer(job, manifest)
-        self._pool.put(job.segments, job.ticket.tenure)
+        ticket = job.ticket
+        self._pool.put(job.segments, ticket.tenure, urgent=self._urgent(ticket))
         return None
 
     def _go_on(self, job: Job, manifest: Manifest | None) -> None:
@@ -185,7 +207,7 @@ class Stages:
 
     def _hand_over(self, job: Job) -> None:
         """A job is spoken; called from a lane."""
-        self._io.submit(lambda: self._finish(job))
+        self._io_of(job.ticket).submit(lambda: self._finish(job))
 
     def _finish(self, job: Job) -> None:
         self._guarded(

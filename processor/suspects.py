@@ -11,13 +11,16 @@ alone under way is held against that record.
 """
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from processor.ledger import Partition
 
-__all__ = ["Mark", "Suspects"]
+__all__ = ["ANY", "Mark", "Suspects"]
 
+#: The width where nothing is suspected: the window alone bounds what is under way.
+ANY = sys.maxsize
 _VERSION = "speechmill-1"
 
 
@@ -66,8 +69,7 @@ class Suspects:
     """The partitions whose tenure has begun with a record."""
 
     def __init__(self, window: int) -> None:
-        """``window``: how many records may be under way where nothing is suspected."""
-        self._window = window
+        """``window``: how many records are under way, as a rule, where nothing is suspected."""
         self._few = max(1, math.isqrt(window))
         self._cases: dict[Partition, _Case] = {}
 
@@ -100,7 +102,7 @@ class Suspects:
     def width(self, partition: Partition, offset: int) -> int:
         """How many records, of all partitions, may be under way together with this one."""
         if not self.deaths(partition, offset):
-            return self._window
+            return ANY
         case = self._cases[partition]
         if case.deaths == 1 and not case.alone and case.until - offset > self._few:
             return self._few

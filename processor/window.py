@@ -10,6 +10,10 @@ from dataclasses import dataclass
 __all__ = ["Load", "Window"]
 
 
+#: What urgent requests may take beyond the limits, as a share of them.
+RESERVE = 0.25
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """An amount of work: requests, characters of text, bytes of samples held in memory."""
@@ -51,11 +55,18 @@ class Window:
 
     def full(self, requests: int) -> bool:
         """Whether to stop polling; remembers its answer, for the low mark. Poll thread only."""
+        share = self._share(requests)
+        self._full = share >= 1.0 or (self._full and share > 0.5)
+        return self._full
+
+    def brimful(self, requests: int) -> bool:
+        """Whether to stop polling for what is urgent, too: it has a little room of its own."""
+        return self._share(requests) >= 1.0 + RESERVE
+
+    def _share(self, requests: int) -> float:
         load, limit = self.load(requests), self.limit
-        share = max(
+        return max(
             load.requests / limit.requests,
             load.characters / limit.characters,
             load.audio_bytes / limit.audio_bytes,
         )
-        self._full = share >= 1.0 or (self._full and share > 0.5)
-        return self._full

@@ -31,7 +31,7 @@ from processor.settings import Settings
 from processor.source import KafkaSource, RebalanceListener
 from processor.stages import Stages
 from processor.store import ObjectStore
-from processor.window import Load, Window
+from processor.window import RESERVE, Load, Window
 
 __all__ = ["Worker"]
 
@@ -75,6 +75,7 @@ class Worker(RebalanceListener):
         self._tickets: set[Ticket] = set()
         self._stuck_s = settings.health.engine_stuck_s
         self._broken = False
+        self._priority = settings.kafka.priority
         self._stages = Stages(settings, engine, store, codec, self._window, self.metrics)
         self._intake = Intake(self._stages, window=limits.window_requests, max_deaths=limits.deaths)
         self._publisher = publisher
@@ -96,6 +97,11 @@ class Worker(RebalanceListener):
     def paused(self) -> bool:
         """Whether the window is full. From any thread."""
         return bool(self._paused)
+
+    @property
+    def waiting(self) -> int:
+        """Segments that wait for the device. From any thread."""
+        return self._stages.waiting
 
     @property
     def load(self) -> Load:
@@ -155,7 +161,9 @@ class Worker(RebalanceListener):
 
     def _step(self, most: int, timeout_s: float) -> None:
         self._beat.now()
-        room = self._window.limit.requests - self._ledger.under_way()
+        # Once the window is full, only what is urgent comes, and has room of its own.
+        limit = self._window.limit.requests * (1 + RESERVE if self._paused else 1)
+        room = int(limit) - self._ledger.under_way()
         records = self._source.poll(max(1, min(most, room)), timeout_s)
         if records:
             with self.metrics.stage("take"):
@@ -241,16 +249,20 @@ class Worker(RebalanceListener):
         return time.monotonic() > self._deadline
 
     def _hold_back(self) -> None:
-        """Pause all partitions while the window is full, or something is held."""
-        if self._window.full(self._ledger.under_way()) or self._intake.held():
-            running = set(self._ledger.partitions) - self._paused
-            if running:
-                self._source.pause(running)
-                self._paused |= running
-                self.metrics.pauses.inc()
-        elif halted := self._paused | self._unsure:
+        """Pause partitions while the window is full, or something is held."""
+        under_way, ours = self._ledger.under_way(), set(self._ledger.partitions)
+        full = self._window.full(under_way)
+        wanted: set[Partition] = set()
+        if self._intake.held() or self._window.brimful(under_way):
+            wanted = ours
+        elif full:
+            wanted = {partition for partition in ours if partition[0] != self._priority}
+        if running := wanted - self._paused:
+            self._source.pause(running)
+            self.metrics.pauses.inc()
+        if halted := (self._paused | self._unsure) - wanted:
             self._source.resume(halted)
-            self._paused.clear()
+        self._paused = wanted
         self._unsure.clear()
 
     def _settle(self, partitions: list[Partition], seconds: float) -> None:

@@ -79,11 +79,13 @@ class SpeechProducer:
         quieten()
         self._settings = settings or load()
         kafka = self._settings.kafka
-        if not topic_partitions(kafka, timeout_s=5.0).get(kafka.requests):
-            raise SettingsError(
-                f"kafka.requests: there is no topic {kafka.requests}; "
-                "`speechmill topics create` makes it"
-            )
+        there = topic_partitions(kafka, timeout_s=5.0)
+        for setting, topic in (("requests", kafka.requests), ("priority", kafka.priority)):
+            if not there.get(topic):
+                raise SettingsError(
+                    f"kafka.{setting}: there is no topic {topic}; "
+                    "`speechmill topics create` makes it"
+                )
         self._codec = Codec(registry.connect(self._settings.registry))
         self._waiting: dict[str, list[Submission]] = {}
         self._lock = threading.Lock()
@@ -106,12 +108,18 @@ class SpeechProducer:
         return self._settings.kafka.requests
 
     def submit(
-        self, request: SpeechRequest, *, key: str | None = None, timeout_s: float = 60.0
+        self,
+        request: SpeechRequest,
+        *,
+        key: str | None = None,
+        urgent: bool = False,
+        timeout_s: float = 60.0,
     ) -> Submission:
         """Hand over one request; returns at once unless the client's queue is full.
 
         Requests with the same ``key`` go to one partition, so one worker answers them in order;
-        without a key each may go to any worker.
+        without a key each may go to any worker. ``urgent`` ones go to the priority topic, and are
+        spoken before all others.
 
         Raises RequestError if the text is longer than a worker takes, ProducerBusy if the queue was
         full for ``timeout_s``, PublishError if the broker can never take it.
@@ -132,7 +140,9 @@ class SpeechProducer:
             with self._lock:
                 self._waiting.setdefault(request.request_id, []).append(submission)
         try:
-            self._produce(submission, key or request.request_id, timeout_s)
+            kafka = self._settings.kafka
+            topic = kafka.priority if urgent else kafka.requests
+            self._produce(submission, topic, key or request.request_id, timeout_s)
         except SpeechmillError:
             self._forget(submission)
             raise
@@ -180,8 +190,8 @@ class SpeechProducer:
         # On the way out of an error, do not hide it behind a wait for the broker.
         self.close(timeout_s=30.0 if kind is None else 1.0)
 
-    def _produce(self, submission: Submission, key: str, timeout_s: float) -> None:
-        request, topic = submission.request, self._settings.kafka.requests
+    def _produce(self, submission: Submission, topic: str, key: str, timeout_s: float) -> None:
+        request = submission.request
         value = self._codec.encode(request, topic=topic)
 
         def report(error: KafkaError | None, _: object) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters sent to the request topic once more.
+"""Dead letters sent once more, each to the request topic that it came from.
 
 Owns what a replay refuses, what it leaves out of a letter and adds to it, and when it counts.
 """
@@ -20,16 +20,20 @@ __all__ = ["Replay", "refusal", "replay_headers"]
 _CONFIRM_S = 30.0
 
 
-def refusal(letter: Letter, requests: str) -> str | None:
-    """Why ``letter`` can't be replayed to the topic ``requests``; None if it can."""
-    if letter.reason.topic is None:
+def refusal(letter: Letter, settings: KafkaSettings) -> str | None:
+    """Why ``letter`` can't be replayed to the topics of ``settings``; None if it can."""
+    came_from = letter.reason.topic
+    if came_from is None:
         return "no header says which topic it came from"
-    if letter.reason.topic != requests:
-        return f"it came from {letter.reason.topic}, and kafka.requests is {requests}"
+    if came_from not in (settings.requests, settings.priority):
+        return (
+            f"it came from {came_from}, and kafka.requests is {settings.requests}, kafka.priority "
+            f"{settings.priority}"
+        )
     if letter.omitted:
         return (
             "its value was too large for the dead-letter topic and was left out; the request was "
-            f"{requests} {letter.reason.partition}:{letter.reason.offset}"
+            f"{came_from} {letter.reason.partition}:{letter.reason.offset}"
         )
     return None
 
@@ -41,7 +45,7 @@ def replay_headers(letter: Letter) -> Headers:
 
 
 class Replay:
-    """Sends letters to the request topic once more. For one thread.
+    """Sends letters to their request topic once more. For one thread.
 
     ``replayed`` counts those that the broker has confirmed, ``failed`` those that it has not;
     ``complain`` hears why, from within the calls. Raises BrokerUnavailable, SettingsError if there
@@ -57,10 +61,10 @@ class Replay:
     ) -> None:
         self.replayed = 0
         self.failed = 0
-        self._topic = settings.requests
-        self._partitions = topic_partitions(settings, timeout_s).get(self._topic, 0)
-        if not self._partitions:
-            raise SettingsError(f"kafka.requests: there is no topic {self._topic}")
+        self._settings = settings
+        self._partitions = topic_partitions(settings, timeout_s)
+        if not self._partitions.get(settings.requests):
+            raise SettingsError(f"kafka.requests: there is no topic {settings.requests}")
         self._complain = complain
         self._away = False
         self._producer = Producer(
@@ -74,7 +78,8 @@ class Replay:
         Raises PublishError if ``refusal`` has something against it, BrokerUnavailable once the
         broker has not confirmed in time: what was not handed over can be replayed later.
         """
-        if why := refusal(letter, self._topic):
+        topic = letter.reason.topic
+        if why := refusal(letter, self._settings):
             raise PublishError(f"{letter.place}: {why}")
 
         def report(error: KafkaError | None, _: object) -> None:
@@ -84,14 +89,14 @@ class Replay:
                 self._fail(letter, error)
 
         origin = letter.reason.partition
-        known = origin is not None and 0 <= origin < self._partitions
+        known = origin is not None and 0 <= origin < self._partitions.get(str(topic), 0)
         where: dict[str, Any] = {"partition": origin} if known else {}
         while True:
             if self._away:
                 raise BrokerUnavailable(f"the broker confirmed nothing for {_CONFIRM_S:g} s")
             try:
                 self._producer.produce(
-                    self._topic,
+                    str(topic),
                     key=letter.key,
                     value=letter.value,
                     headers=list(replay_headers(letter)),

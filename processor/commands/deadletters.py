@@ -117,12 +117,12 @@ def replay(
         run = _Run(settings)
         if dry_run:
             count = print_letters(run.sound(chosen()), as_json=False)
-            err.print(f"{counted(count, 'dead letter')} would go to {run.topic}")
+            err.print(f"{counted(count, 'dead letter')} would go to the request topic")
         else:
             if not yes:
                 _can_ask()
-                count = sum(refusal(letter, run.topic) is None for letter in chosen())
-                _ask(f"Send {counted(count, 'dead letter')} to {run.topic} once more?", count)
+                count = sum(refusal(letter, run.kafka) is None for letter in chosen())
+                _ask(f"Send {counted(count, 'dead letter')} to the request topic once more?", count)
             run.replay(chosen())
     if run.bad:
         raise typer.Exit(1)
@@ -171,13 +171,13 @@ class _Run:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.topic = settings.kafka.requests
+        self.kafka = settings.kafka
         self.bad = 0
 
     def sound(self, letters: Iterable[Letter]) -> Iterator[Letter]:
         """Those that can be replayed; the others are complained of."""
         for letter in letters:
-            if (why := refusal(letter, self.topic)) is None:
+            if (why := refusal(letter, self.kafka)) is None:
                 yield letter
             else:
                 self.complain(letter, why)
@@ -194,7 +194,7 @@ class _Run:
                 sender.send(letter)
         finally:  # also of a run that was broken off it is said what went
             sender.finish()
-            err.print(f"{counted(sender.replayed, 'dead letter')} replayed to {self.topic}")
+            err.print(f"{counted(sender.replayed, 'dead letter')} replayed")
             if sender.replayed:
                 err.print(
                     f"They stay in {self._settings.kafka.deadletters}, as Kafka's topics are "

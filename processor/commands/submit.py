@@ -43,6 +43,9 @@ def submit(
     in_order: Annotated[
         bool, typer.Option(help="A document's parts to one worker, answered in their order.")
     ] = False,
+    urgent: Annotated[
+        bool, typer.Option("--urgent", help="By the priority topic: spoken before all others.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the completions.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Wait, and save the audio in this folder.")
@@ -62,7 +65,7 @@ def submit(
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)  # before anything is spoken for it
     with SpeechProducer(settings, follow=follow) as producer:
-        job = _Job(producer, as_json=as_json, follow=follow, in_order=in_order)
+        job = _Job(producer, as_json=as_json, follow=follow, in_order=in_order, urgent=urgent)
         job.submit(entries)
         if not job.sent and not job.bad:
             raise DocumentError("there is no text in it")
@@ -77,12 +80,19 @@ class _Job:
     """One run of the command: what was submitted, and how much went wrong."""
 
     def __init__(
-        self, producer: SpeechProducer, *, as_json: bool, follow: bool, in_order: bool
+        self,
+        producer: SpeechProducer,
+        *,
+        as_json: bool,
+        follow: bool,
+        in_order: bool,
+        urgent: bool,
     ) -> None:
         self._producer = producer
         self._as_json = as_json
         self._follow = follow
         self._in_order = in_order
+        self._urgent = urgent
         self._submissions: list[Submission] = []
         self.sent = 0
         self.bad = 0
@@ -96,7 +106,7 @@ class _Job:
                     continue
                 try:
                     key = entry.document_id if self._in_order else None
-                    submission = self._producer.submit(entry, key=key)
+                    submission = self._producer.submit(entry, key=key, urgent=self._urgent)
                 except SpeechmillError as error:
                     self._complain(entry.request_id, str(error))
                     continue

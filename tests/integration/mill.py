@@ -120,6 +120,7 @@ class Mill:
             "kafka": {
                 "bootstrap": self.parts.bootstrap,
                 "requests": f"requests-{self.id}",
+                "priority": f"priority-{self.id}",
                 "completions": f"completions-{self.id}",
                 "deadletters": f"deadletters-{self.id}",
                 "group": f"group-{self.id}",
@@ -146,6 +147,7 @@ class Mill:
         return {
             "SPEECHMILL_KAFKA__BOOTSTRAP": kafka.bootstrap,
             "SPEECHMILL_KAFKA__REQUESTS": kafka.requests,
+            "SPEECHMILL_KAFKA__PRIORITY": kafka.priority,
             "SPEECHMILL_KAFKA__COMPLETIONS": kafka.completions,
             "SPEECHMILL_KAFKA__DEADLETTERS": kafka.deadletters,
             "SPEECHMILL_KAFKA__GROUP": kafka.group,
@@ -216,11 +218,19 @@ class Mill:
 
     # -- in -------------------------------------------------------------------------------------
 
-    def ask(self, text: str | None = None, *, partition: int = -1, **fields: Any) -> SpeechRequest:
+    def ask(
+        self,
+        text: str | None = None,
+        *,
+        partition: int = -1,
+        urgent: bool = False,
+        **fields: Any,
+    ) -> SpeechRequest:
         """Produce one request, as Avro; returns it."""
         request = make_request(text, **fields)
         value = Codec().encode(request, topic=self.settings.kafka.requests)
-        self.produce(value, key=request.request_id.encode(), partition=partition)
+        key = request.request_id.encode()
+        self.produce(value, key=key, partition=partition, urgent=urgent)
         return request
 
     def produce(
@@ -230,11 +240,12 @@ class Mill:
         key: bytes | None = None,
         headers: dict[str, bytes] | None = None,
         partition: int = -1,
+        urgent: bool = False,
     ) -> None:
-        """Produce any bytes to the request topic."""
+        """Produce any bytes to a request topic."""
         arguments: dict[str, Any] = {} if partition < 0 else {"partition": partition}
         self._producer.produce(
-            self.settings.kafka.requests,
+            self.settings.kafka.priority if urgent else self.settings.kafka.requests,
             value=value,
             key=key,
             headers=list((headers or {}).items()),
@@ -271,13 +282,13 @@ class Mill:
         assert len(found) == count, f"{len(found)} dead letters instead of {count}"
         return found
 
-    def committed(self) -> int:
+    def committed(self, topic: str | None = None) -> int:
         """The sum of the group's committed offsets: how many records are done for good."""
         consumer = Consumer(
             {"bootstrap.servers": self.parts.bootstrap, "group.id": self.settings.kafka.group}
         )
         places = [
-            TopicPartition(self.settings.kafka.requests, number)
+            TopicPartition(topic or self.settings.kafka.requests, number)
             for number in range(self.partitions)
         ]
         found: list[TopicPartition] = []

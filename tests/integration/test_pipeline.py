@@ -181,14 +181,19 @@ def test_every_request_has_one_completion_in_its_partitions_order(mill: Mill) ->
 
 def test_segments_of_many_requests_share_a_batch(mill: Mill) -> None:
     engine = ScriptedEngine(max_batch=8)
-    mill.start(engine, engine={"max_wait_ms": 10_000})  # far longer than they need to come
+    engine.gate.clear()
+    running = mill.start(engine)
+    mill.ask("The first one finds an idle device, and waits for nobody.")
+    eventually(lambda: engine.batches, "the device to be at it")
     for number in range(16):
         mill.ask(f"Sentence {number:02d} here.")
+    eventually(lambda: running.worker.waiting == 16, "the others to wait for the device")
+    engine.gate.set()
 
-    events = mill.completions(16)
+    events = mill.completions(17)
 
-    assert [len(batch) for batch in engine.batches] == [8, 8]
-    assert {event.batch_size for event in events} == {8}
+    assert [len(batch) for batch in engine.batches] == [1, 8, 8]
+    assert sorted(event.batch_size for event in events) == [1] + [8] * 16
 
 
 def test_a_trace_goes_on_in_the_completion(mill: Mill) -> None:

@@ -42,7 +42,7 @@ def test_a_partition_that_left_while_it_was_paused_goes_on_when_it_is_back(mill:
         mill.ask(f"Item {number}.", partition=number % 8)
     eventually(lambda: len(slow.batches) > 0 and first.worker.paused, "the first to be full")
     second = mill.start(ScriptedEngine(), worker={"name": "second", "drain_s": 1})
-    eventually(lambda: len(second.worker.partitions) == 4, "the second to have its share", 60)
+    eventually(lambda: len(second.worker.partitions) == 8, "the second to have its share", 60)
     slow.gate.set()
     second.stop()
 
@@ -224,7 +224,9 @@ def start_on(mill: Mill, store: MinioStore, engine: ScriptedEngine, **limits: An
 def test_a_store_that_is_away_bounds_the_audio_in_memory_and_costs_nothing(mill: Mill) -> None:
     store = Stubborn(mill)
     limit = 1_000_000
-    running = start_on(mill, store, ScriptedEngine(), window_audio_bytes=limit)
+    running = start_on(
+        mill, store, ScriptedEngine(), window_audio_bytes=limit, io_threads=64
+    )  # more than wait for the store, so that new requests are still prepared
     for number in range(200):  # some 60 kB of samples each
         mill.ask(f"Item {number}. " + "With some more to say. " * 8)
     eventually(lambda: running.worker.load.audio_bytes >= limit, "the window to be full")
@@ -234,7 +236,8 @@ def test_a_store_that_is_away_bounds_the_audio_in_memory_and_costs_nothing(mill:
     store.open.set()
     events = mill.completions(200, 60)
 
-    assert held < 1.5 * limit
+    # What was begun is finished: at most the requests of two batches of eight.
+    assert held < limit + 16 * 62_000
     assert {event.status for event in events} == {Status.COMPLETED}
     mill.letters(0, seconds=1)
     eventually(lambda: running.worker.load.audio_bytes == 0, "the window to be empty again")

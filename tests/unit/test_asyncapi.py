@@ -137,6 +137,7 @@ def test_operations_are_the_workers() -> None:
 
     assert found == {
         ("receive", "speech.requests"),
+        ("receive", "speech.requests.priority"),
         ("send", "speech.completions"),
         ("send", "speech.deadletters"),
     }

@@ -1,5 +1,6 @@
 """Which segments go together, whose turn it is, and how long a batch waits for more."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.batcher import Batcher, BatchLimits, choose, weigh
+from processor.batcher import Batcher, BatchLimits, choose
 
 pytestmark = pytest.mark.unit
 
@@ -22,8 +23,9 @@ class Piece:
     """A segment, as far as the pool knows."""
 
     name: str
-    weight: float = 10.0
+    seconds: float = 10.0
     wanted: list[bool] = field(default_factory=lambda: [True])
+    late: bool = False
 
     @property
     def dropped(self) -> bool:
@@ -45,10 +47,10 @@ class Clock:
         assert self.read.acquire(timeout=_PATIENCE_S)
 
 
-def pieces(text: str, weight: float = 10.0) -> list[Piece]:
+def pieces(text: str, seconds: float = 0.6) -> list[Piece]:
     """One request's segments, all wanted or all not."""
     wanted = [True]
-    return [Piece(name, weight, wanted) for name in text.split()]
+    return [Piece(name, seconds, wanted) for name in text.split()]
 
 
 def names(batch: list[Piece]) -> str:
@@ -79,6 +81,7 @@ _limits = st.builds(
     max_batch=st.integers(1, 12),
     max_wait_s=st.just(0.0),
     spread=st.floats(1.0, 4.0),
+    max_padded_s=st.one_of(st.just(math.inf), st.floats(1.0, 1000.0)),
 )
 
 
@@ -88,11 +91,13 @@ def test_a_choice_takes_from_the_fronts_within_the_limits(
 ) -> None:
     counts = choose(groups, limits)
 
-    chosen = [weight for group, n in zip(groups, counts, strict=True) for weight in group[:n]]
+    chosen = [s for group, n in zip(groups, counts, strict=True) for s in group[:n]]
     assert all(0 <= n <= len(group) for group, n in zip(groups, counts, strict=True))
     assert len(chosen) == sum(counts) <= limits.max_batch
     if chosen:
         assert max(chosen) <= limits.spread * min(chosen)
+        # One alone is always tried: what can't be taken alone can't be taken at all.
+        assert len(chosen) == 1 or max(chosen) * len(chosen) <= limits.max_padded_s
 
 
 @given(_groups.filter(bool), _limits)
@@ -109,10 +114,14 @@ def test_a_choice_leaves_room_only_if_nothing_fits(
     counts = choose(groups, limits)
 
     if sum(counts) < limits.max_batch:
-        chosen = [weight for group, n in zip(groups, counts, strict=True) for weight in group[:n]]
+        chosen = [s for group, n in zip(groups, counts, strict=True) for s in group[:n]]
         next_ones = [g[n] for g, n in zip(groups, counts, strict=True) if n < len(g)]
-        for weight in next_ones:
-            assert max([weight, *chosen]) > limits.spread * min([weight, *chosen])
+        for seconds in next_ones:
+            longest = max([seconds, *chosen])
+            assert (
+                longest > limits.spread * min([seconds, *chosen])
+                or longest * (len(chosen) + 1) > limits.max_padded_s
+            )
 
 
 def test_of_no_groups_nothing_is_chosen() -> None:
@@ -129,10 +138,11 @@ def test_long_and_short_do_not_share_a_batch() -> None:
     assert choose([[10, 100, 10], [21, 10], [20]], at_once(8)) == [1, 0, 1]
 
 
-def test_a_chinese_character_weighs_as_much_as_a_syllable() -> None:
-    assert weigh("syllable") == 8
-    assert weigh("音节") == 6
-    assert weigh("") == 0
+def test_a_batch_keeps_within_the_devices_memory() -> None:
+    limits = BatchLimits(max_batch=8, max_wait_s=0, max_padded_s=20)
+
+    assert choose([[6.0, 5.0, 4.0, 4.0]], limits) == [3]
+    assert choose([[30.0, 30.0]], limits) == [1]  # alone or not at all
 
 
 # -- the pool ---------------------------------------------------------------------------------
@@ -144,8 +154,8 @@ def test_every_segment_comes_out_once_and_those_of_a_request_in_order(
 ) -> None:
     pool: Batcher[Piece] = Batcher(limits)
     put = [
-        [Piece(f"{number}", weight) for weight in weights]
-        for number, weights in enumerate(requests)
+        [Piece(f"{number}", seconds) for seconds in lengths]
+        for number, lengths in enumerate(requests)
     ]
     for request in put:
         pool.put(request)
@@ -171,8 +181,8 @@ def test_a_greeting_behind_a_book_gets_its_turn_at_once() -> None:
 
 def test_a_greeting_that_fits_no_batch_of_the_book_is_next_all_the_same() -> None:
     pool: Batcher[Piece] = Batcher(at_once(2))
-    pool.put(pieces("b1 b2 b3 b4", weight=400))
-    pool.put(pieces("hello", weight=5))
+    pool.put(pieces("b1 b2 b3 b4", seconds=24))
+    pool.put(pieces("hello", seconds=0.3))
 
     assert [names(pool.take()) for _ in range(3)] == ["hello", "b1 b2", "b3 b4"]
 
@@ -192,12 +202,12 @@ def test_a_book_does_not_starve_behind_greetings_without_end() -> None:
     while one is spoken, those of that minute come before it, and no others."""
     clock = Clock()
     pool: Batcher[Piece] = Batcher(one_by_one(), clock)
-    pool.put([Piece("book", weight=1000)])
+    pool.put([Piece("book", seconds=60)])
 
     taken = []
     for _ in range(200):
-        pool.put([Piece("hello", weight=5)])
-        pool.put([Piece("hello", weight=5)])
+        pool.put([Piece("hello", seconds=0.3)])
+        pool.put([Piece("hello", seconds=0.3)])
         taken.append(names(pool.take()))
         clock.now += 1
 
@@ -244,9 +254,9 @@ def test_what_is_put_after_close_is_not_spoken() -> None:
 
 def test_what_nobody_wants_any_more_leaves_the_pool() -> None:
     pool: Batcher[Piece] = Batcher(one_by_one())
-    unwanted = pieces("u1 u2 u3", weight=1)
+    unwanted = pieces("u1 u2 u3", seconds=0.06)
     pool.put(unwanted)
-    pool.put(pieces("w1 w2", weight=99))
+    pool.put(pieces("w1 w2", seconds=5.94))
     assert names(pool.take()) == "u1"
 
     unwanted[0].wanted[0] = False
@@ -262,8 +272,31 @@ def test_a_batch_that_is_full_goes_at_once() -> None:
     assert names(aside(pool.take).result(_PATIENCE_S)) == "a b c"
 
 
+def with_a_lane_at_work(limits: BatchLimits, clock: Clock) -> Batcher[Piece]:
+    """A pool that another lane took a batch of, and has not come back to."""
+    pool: Batcher[Piece] = Batcher(limits, clock)
+    pool.put(pieces("elsewhere"))
+    taken: Future[list[Piece]] = Future()
+
+    def other_lane() -> None:
+        taken.set_result(pool.take())
+        threading.Event().wait()  # it goes on living: a dead thread's number is given away again
+
+    threading.Thread(target=other_lane, daemon=True).start()
+    assert names(taken.result(_PATIENCE_S)) == "elsewhere"
+    return pool
+
+
+def test_an_idle_device_waits_for_nobody() -> None:
+    """The clock stands still, so that whoever waited would wait for ever."""
+    pool: Batcher[Piece] = Batcher(BatchLimits(max_batch=3, max_wait_s=1), Clock())
+    pool.put(pieces("a"))
+
+    assert names(aside(pool.take).result(_PATIENCE_S)) == "a"
+
+
 def test_a_batch_becomes_full_while_it_waits() -> None:
-    pool: Batcher[Piece] = Batcher(BatchLimits(max_batch=2, max_wait_s=3600))
+    pool = with_a_lane_at_work(BatchLimits(max_batch=2, max_wait_s=3600), Clock())
     batch = aside(pool.take)
     pool.put(pieces("a"))
     pool.put(pieces("b"))
@@ -273,12 +306,12 @@ def test_a_batch_becomes_full_while_it_waits() -> None:
 
 def test_a_batch_that_is_not_full_waits_for_the_age_of_its_oldest_segment() -> None:
     clock = Clock()
-    pool: Batcher[Piece] = Batcher(BatchLimits(max_batch=3, max_wait_s=0.01), clock)
+    pool = with_a_lane_at_work(BatchLimits(max_batch=3, max_wait_s=0.01), clock)
     pool.put(pieces("old"))
-    clock.wait_until_read()
     clock.now += 0.006
     pool.put(pieces("young"))
-    clock.wait_until_read()
+    while clock.read.acquire(blocking=False):
+        pass
 
     batch = aside(pool.take)
     # By the second look a hundredth of a second has gone by, but not on this clock.
@@ -292,12 +325,74 @@ def test_a_batch_that_is_not_full_waits_for_the_age_of_its_oldest_segment() -> N
 
 def test_what_has_waited_once_does_not_wait_again() -> None:
     clock = Clock()
-    pool: Batcher[Piece] = Batcher(BatchLimits(max_batch=3, max_wait_s=5), clock)
+    pool = with_a_lane_at_work(BatchLimits(max_batch=3, max_wait_s=5), clock)
     pool.put(pieces("a b c d"))
     clock.now += 5
 
     assert names(aside(pool.take).result(_PATIENCE_S)) == "a b c"
     assert names(aside(pool.take).result(_PATIENCE_S)) == "d"
+
+
+# -- urgent, late, out of memory ----------------------------------------------------------------
+
+
+def test_what_is_urgent_comes_first_and_the_batch_is_filled_with_the_rest() -> None:
+    pool: Batcher[Piece] = Batcher(at_once(4))
+    pool.put(pieces("b1 b2 b3 b4 b5 b6"))
+    pool.put(pieces("u1 u2"), urgent=True)
+
+    assert names(pool.take()) == "u1 u2 b1 b2"
+    assert names(pool.take()) == "b3 b4 b5 b6"
+
+
+@pytest.mark.parametrize("max_batch", [1, 4])
+def test_urgent_requests_without_end_do_not_starve_the_others(max_batch: int) -> None:
+    pool: Batcher[Piece] = Batcher(at_once(max_batch))
+    pool.put(pieces("b1 b2"))
+    batches = []
+    for _ in range(12):
+        for _ in range(max_batch):
+            pool.put(pieces("u"), urgent=True)
+        batches.append(names(pool.take()))
+
+    led = [number for number, batch in enumerate(batches) if batch.startswith("b")]
+    assert led == [4, 9]
+    assert batches[4] == " ".join(["b1"] + ["u"] * (max_batch - 1))
+
+
+def test_one_urgent_request_among_many_others_waits_for_no_more_than_the_batch_at_work() -> None:
+    pool: Batcher[Piece] = Batcher(at_once(2))
+    for number in range(600):  # more than one choice looks at
+        pool.put(pieces(f"b{number}"))
+    pool.put(pieces("u"), urgent=True)
+
+    assert names(pool.take()).startswith("u ")
+
+
+def test_what_is_late_comes_out_at_once_and_takes_nobodys_place() -> None:
+    pool: Batcher[Piece] = Batcher(at_once(2))
+    late = pieces("l1 l2 l3")
+    pool.put(late)
+    pool.put(pieces("a b c"))
+    for piece in late:
+        piece.late = True
+
+    assert names(pool.take()) == "l1 l2 l3 a b"
+    assert names(pool.take()) == "c"
+
+
+def test_after_the_device_was_out_of_memory_batches_are_smaller_and_grow_again() -> None:
+    pool: Batcher[Piece] = Batcher(at_once(8))
+    for _ in range(400):
+        pool.put([Piece("p", 2.0)])
+    assert len(pool.take()) == 8
+
+    pool.out_of_memory(16.0)
+
+    sizes = [len(pool.take()) for _ in range(60)]
+    assert sizes[0] == 4
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 4
 
 
 def test_many_threads_at_once_lose_nothing_and_double_nothing() -> None:

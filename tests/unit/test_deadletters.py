@@ -16,6 +16,7 @@ from processor.commands.times import moment
 from processor.deadletter import dead_letter
 from processor.errors import Code, RegistryUnavailable, RequestError, Stage
 from processor.job import Headers, Record
+from processor.settings import KafkaSettings
 from producers.client import make_request
 from producers.letters import Letter, Place, Reason, Wanted, read_letter
 from producers.replay import refusal, replay_headers
@@ -291,12 +292,14 @@ def test_a_replay_has_the_headers_of_the_original_and_counts() -> None:
     assert replay_headers(twice) == (*ORIGINAL, ("speechmill.replayed", b"2"))
 
 
-def test_only_what_came_from_the_request_topic_goes_back_to_it() -> None:
-    assert refusal(BASE, "speech.requests") is None
-    assert "it came from speech.requests, and kafka.requests is other" in str(
-        refusal(BASE, "other")
-    )
-    assert "no header" in str(refusal(replace(BASE, reason=Reason()), "speech.requests"))
+def test_only_what_came_from_a_request_topic_goes_back_to_it() -> None:
+    ours, others = KafkaSettings(), KafkaSettings(requests="other")
+    urgent = replace(BASE, reason=Reason(topic=ours.priority))
+
+    assert refusal(BASE, ours) is None
+    assert refusal(urgent, ours) is None
+    assert "it came from speech.requests, and kafka.requests is other" in str(refusal(BASE, others))
+    assert "no header" in str(refusal(replace(BASE, reason=Reason()), ours))
 
 
 def test_a_letter_whose_value_was_left_out_is_not_replayed_but_its_place_is_told() -> None:
@@ -309,14 +312,14 @@ def test_a_letter_whose_value_was_left_out_is_not_replayed_but_its_place_is_told
 
     assert letter.omitted
     assert letter.reason.code == "TEXT_TOO_LONG"
-    assert "speech.requests 1:5" in str(refusal(letter, "speech.requests"))
+    assert "speech.requests 1:5" in str(refusal(letter, KafkaSettings()))
 
 
 def test_a_record_without_a_value_can_be_replayed_as_it_was() -> None:
     letter = read(None, buried(None))
 
     assert not letter.omitted
-    assert refusal(letter, "speech.requests") is None
+    assert refusal(letter, KafkaSettings()) is None
 
 
 # -- what is shown -------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def a_job(segments: int, window: Window | None = None) -> Job:
         queued_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     job.segments = tuple(
-        Segment(job, index, Utterance("x", "v", 1.0, index), weight=1.0)
+        Segment(job, index, Utterance("x", "v", 1.0, index), seconds=1.0)
         for index in range(segments)
     )
     return job

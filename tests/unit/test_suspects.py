@@ -3,7 +3,7 @@
 import pytest
 
 from processor.ledger import Partition
-from processor.suspects import Mark, Suspects
+from processor.suspects import ANY, Mark, Suspects
 
 pytestmark = pytest.mark.unit
 
@@ -39,7 +39,7 @@ def test_what_others_left_there_is_no_mark(text: str) -> None:
 def test_after_nobody_or_a_clean_end_nothing_is_suspected(found: Mark | None) -> None:
     suspects = owner(5, found)
 
-    assert suspects.width(HERE, 5) == WINDOW
+    assert suspects.width(HERE, 5) == ANY
     assert suspects.deaths(HERE, 5) == 0
 
 
@@ -51,7 +51,7 @@ def test_after_one_death_few_are_tried_at_once_and_what_had_not_begun_is_free() 
 
     assert second.width(HERE, 10) == 16
     assert second.width(HERE, 99) == 1  # a last one is cheap to try alone
-    assert second.width(HERE, 100) == WINDOW
+    assert second.width(HERE, 100) == ANY
 
 
 def test_after_two_deaths_each_is_tried_alone() -> None:
@@ -65,7 +65,7 @@ def test_after_two_deaths_each_is_tried_alone() -> None:
 
     assert third.deaths(HERE, 12) == 2
     assert [third.width(HERE, offset) for offset in (12, 25)] == [1, 1]
-    assert third.width(HERE, 26) == WINDOW
+    assert third.width(HERE, 26) == ANY
 
 
 def test_a_lone_record_is_tried_alone_at_once_and_each_death_is_held_against_it() -> None:
@@ -109,4 +109,4 @@ def test_an_owner_that_dies_idle_costs_its_heir_one_careful_try() -> None:
     second = owner(8, after_death(first, 8))
 
     assert second.width(HERE, 8) == 1
-    assert second.width(HERE, 9) == WINDOW
+    assert second.width(HERE, 9) == ANY

@@ -70,3 +70,13 @@ def test_work_counted_by_many_threads_adds_up() -> None:
         list(threads.map(count, range(8)))
 
     assert window.load(0) == Load(0, 16_000, 40_000)
+
+
+def test_what_is_urgent_has_a_quarter_more_room() -> None:
+    window = Window(LIMIT)
+
+    assert window.full(12)
+    assert not window.brimful(12)
+    assert window.brimful(13)
+    window.add(audio_bytes=125_000)
+    assert window.brimful(0)
