@@ -62,6 +62,11 @@ class Metrics:
         self.busy_seconds = self._counter(
             "engine_busy_seconds", "Wall time of all calls to the engine; / lanes = share."
         )
+        self.under_way_seconds = self._gauge(
+            "engine_under_way_seconds",
+            "Wall time so far of the calls that are under way: added to the above, the share of a "
+            "short span is exact.",
+        )
         self.audio_seconds = self._counter("audio_seconds", "Audio that the engine made.")
         self.padded_seconds = self._counter(
             "padded_audio_seconds", "The same with each segment as long as its batch's longest.",

@@ -146,8 +146,11 @@ class EngineSettings(_Group):
     threads: Annotated[int, Field(ge=0, le=512)] = Field(
         0, description="segments a CPU engine speaks at once; 0: one a core"
     )
-    max_batch: Annotated[int, Field(ge=1, le=1024)] = Field(
-        16, description="segments a batching engine speaks at once, within its own limit"
+    max_batch: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="segments a batching engine speaks at once; 0: measured at the first start"
+    )
+    calibrate_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        5.0, description="how long that may take"
     )
     max_wait_ms: Milliseconds = Field(
         20, description="how long a batch that is not full waits for more"

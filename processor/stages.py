@@ -54,7 +54,7 @@ class Stages:
         )
         self._pool: Batcher[Segment] = Batcher(
             BatchLimits(
-                max_batch=min(able.max_batch, settings.engine.max_batch),
+                max_batch=min(able.max_batch, settings.engine.max_batch or able.max_batch),
                 max_wait_s=settings.engine.max_wait_ms / 1000,
             ),
             full=window.audio_full,

@@ -14,6 +14,7 @@ import tenacity
 import typer
 
 from processor import engines, registry
+from processor.calibration import calibrated, matters
 from processor.codec import Codec
 from processor.commands.console import settings_of
 from processor.delivery import connect
@@ -28,6 +29,7 @@ from processor.slot import Slot
 from processor.source import KafkaSource
 from processor.store import MinioStore
 from processor.telemetry import configure_logs
+from processor.threads import share_cores
 from processor.worker import Worker
 
 _log = structlog.get_logger()
@@ -59,6 +61,7 @@ def worker(context: typer.Context) -> None:
     )
     publisher = _wait_for(lambda: connect(settings, topics), settings.worker.startup_s)
     engine = _warm(settings)
+    settings = _calibrated(settings, engine)
     mill = Worker(
         settings,
         engine,
@@ -148,6 +151,7 @@ def _topics(settings: Settings) -> dict[str, int]:
 def _warm(settings: Settings) -> Engine:
     began = time.monotonic()
     engine = engines.create(settings)
+    share_cores(engine.capabilities.lanes)
     engine.warm_up()
     able = engine.capabilities
     _log.info(
@@ -159,6 +163,17 @@ def _warm(settings: Settings) -> Engine:
         seconds=round(time.monotonic() - began, 2),
     )
     return engine
+
+
+def _calibrated(settings: Settings, engine: Engine) -> Settings:
+    """The settings with the batch size that is best here."""
+    given, able = settings.engine, engine.capabilities
+    if given.max_batch:
+        return settings
+    batch = calibrated(engine, able.max_batch, given.calibrate_s, settings=matters(settings))
+    _log.info("batch size", segments=batch, limit=able.max_batch)
+    chosen = given.model_copy(update={"max_batch": batch})
+    return settings.model_copy(update={"engine": chosen})
 
 
 def _wait_for(call: Callable[[], R], seconds: float) -> R:

@@ -34,6 +34,7 @@ _MAGIC = b"speechmill"
 #: Samples are multiples of 1/128: they survive 16-bit files as they are.
 _LEVELS = 128.0
 _SPIN = 200
+_MAX_BATCH = 64
 
 
 class OutOfMemory(MemoryError):
@@ -53,7 +54,7 @@ class SimulatedEngine:
             speeds=(0.25, 4.0),
             max_segment_characters=400,
             lanes=device.lanes,
-            max_batch=settings.max_batch,
+            max_batch=settings.max_batch or _MAX_BATCH,
         )
         self._dice = random.Random(0)  # noqa: S311 - jitter, not a secret
 

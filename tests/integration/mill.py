@@ -154,6 +154,7 @@ class Mill:
             "SPEECHMILL_KAFKA__PARTITIONS": str(kafka.partitions),
             "SPEECHMILL_KAFKA__SESSION_TIMEOUT_MS": str(kafka.session_timeout_ms),
             "SPEECHMILL_KAFKA__DELIVERY": kafka.delivery,
+            "SPEECHMILL_ENGINE__MAX_BATCH": "16",  # chosen, so that nothing is measured at start
             "SPEECHMILL_STORE__ENDPOINT": store.endpoint,
             "SPEECHMILL_STORE__ACCESS_KEY": store.access_key.get_secret_value(),
             "SPEECHMILL_STORE__SECRET_KEY": store.secret_key.get_secret_value(),

@@ -210,7 +210,7 @@ WRONG = [
     ("store.bucket", "Speech"),
     ("store.timeout_s", "0"),
     ("text.max_characters", "0"),
-    ("engine.max_batch", "0"),
+    ("engine.max_batch", "-1"),
     ("engine.default_seed", "-1"),
     ("worker.window_requests", "0"),
     ("worker.drain_s", "-1"),

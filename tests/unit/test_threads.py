@@ -1,0 +1,22 @@
+"""The numeric libraries share the cores with the lanes."""
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from processor.settings import cores
+from processor.threads import share_cores
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("lanes", [1, 1000])
+def test_each_lane_has_its_share_and_at_least_one(lanes: int) -> None:
+    np.zeros((2, 2)) @ np.zeros((2, 2))  # the library is loaded
+    before = threadpoolctl.threadpool_info()
+
+    share = share_cores(lanes)
+
+    assert share == max(1, cores() // lanes)
+    assert before
+    assert all(pool["num_threads"] <= max(share, 1) for pool in threadpoolctl.threadpool_info())
