@@ -10,7 +10,7 @@ import time
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
@@ -28,12 +28,16 @@ _GROWTH = 1.01
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """``spread`` bounds padding: no segment in a batch is more than that many times as long as
-    another. ``max_padded_s`` bounds memory: as many segments as there are, times the longest."""
+    """``spread``: segments that are no more than so many times as long as each other go together
+    first. ``max_padding`` bounds what a batch may hold beyond them: it is no more than so many
+    times as long, padding included, as its audio. ``max_padded_s`` bounds memory: as many segments
+    as there are, times the longest.
+    """
 
     max_batch: int
     max_wait_s: float
     spread: float = 2.0
+    max_padding: float = 1.6
     max_padded_s: float = math.inf
 
 
@@ -60,27 +64,55 @@ def choose(groups: Sequence[Sequence[float]], limits: BatchLimits) -> list[int]:
     """How many segments to take from each group's front, for one batch.
 
     ``groups`` are the seconds of the waiting segments of each request, the most urgent request
-    first; none is empty. The first segment of the first group is always taken; then the batch is
-    filled in order of urgency, as long as ``limits`` are kept.
+    first; none is empty. The first segment of the first group is always taken. The batch is filled
+    in order of urgency: first with what is about as long, so that padding is small where many wait;
+    then, if there is room, with the rest, as a batch that is half empty costs more than padding.
     """
     counts = [0] * len(groups)
     if not groups:
         return counts
-    low = high = groups[0][0]
-    total = 0
-    for number, group in enumerate(groups):
-        for seconds in group:
-            longest = max(high, seconds)
-            fits = (
-                longest <= limits.spread * min(low, seconds)
-                and (total + 1) * longest <= limits.max_padded_s
-            )
-            if (total and not fits) or total == limits.max_batch:
-                break
-            low, high = min(low, seconds), longest
-            counts[number] += 1
-            total += 1
+    batch = _Batch(limits)
+    for fits in (batch.matches, batch.bears):
+        for number, group in enumerate(groups):
+            for seconds in islice(group, counts[number], None):
+                if batch.size == limits.max_batch:
+                    return counts
+                if batch.size and not fits(seconds):
+                    break
+                batch.add(seconds)
+                counts[number] += 1
     return counts
+
+
+class _Batch:
+    """A batch as it grows."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self.size = 0
+        self._sum = 0.0
+        self._low = math.inf
+        self._high = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.size += 1
+        self._sum += seconds
+        self._low = min(self._low, seconds)
+        self._high = max(self._high, seconds)
+
+    def matches(self, seconds: float) -> bool:
+        """Whether it is about as long as all the others, and the device has the memory."""
+        low, high = min(self._low, seconds), max(self._high, seconds)
+        return high <= self._limits.spread * low and self._padded(high) <= self._limits.max_padded_s
+
+    def bears(self, seconds: float) -> bool:
+        """Whether there is not too much padding with it, and the device has the memory."""
+        padded = self._padded(max(self._high, seconds))
+        most = min(self._limits.max_padding * (self._sum + seconds), self._limits.max_padded_s)
+        return padded <= most
+
+    def _padded(self, longest: float) -> float:
+        return (self.size + 1) * longest
 
 
 S = TypeVar("S", bound=Waiting)
@@ -190,8 +222,7 @@ class Batcher(Generic[S]):
 
     @property
     def _bound(self) -> BatchLimits:
-        limits = self._limits
-        return BatchLimits(limits.max_batch, limits.max_wait_s, limits.spread, self._max_padded_s)
+        return replace(self._limits, max_padded_s=self._max_padded_s)
 
     def _candidates(self) -> list[tuple[_Group[S], int]]:
         """Groups in the order in which they are served, with the most to take of each."""

@@ -90,7 +90,8 @@ class Lanes:
             segment.job.begin(time.time(), len(batch))
         began = self._calls[threading.get_ident()] = time.monotonic()
         try:
-            results = list(self._engine.synthesize([segment.utterance for segment in batch]))
+            with self._metrics.stage("engine"):
+                results = list(self._engine.synthesize([segment.utterance for segment in batch]))
             _check(results, len(batch))
         except Exception as error:  # noqa: BLE001 - a model may raise anything; none may end the lane
             self._note(time.monotonic() - began, len(batch), [])

@@ -81,6 +81,7 @@ _limits = st.builds(
     max_batch=st.integers(1, 12),
     max_wait_s=st.just(0.0),
     spread=st.floats(1.0, 4.0),
+    max_padding=st.floats(1.0, 4.0),
     max_padded_s=st.one_of(st.just(math.inf), st.floats(1.0, 1000.0)),
 )
 
@@ -94,10 +95,10 @@ def test_a_choice_takes_from_the_fronts_within_the_limits(
     chosen = [s for group, n in zip(groups, counts, strict=True) for s in group[:n]]
     assert all(0 <= n <= len(group) for group, n in zip(groups, counts, strict=True))
     assert len(chosen) == sum(counts) <= limits.max_batch
-    if chosen:
-        assert max(chosen) <= limits.spread * min(chosen)
-        # One alone is always tried: what can't be taken alone can't be taken at all.
-        assert len(chosen) == 1 or max(chosen) * len(chosen) <= limits.max_padded_s
+    if len(chosen) > 1:  # one alone is always tried: what can't be taken alone can't be at all
+        padded = max(chosen) * len(chosen)
+        assert padded <= limits.max_padded_s
+        assert padded <= sum(chosen) * max(limits.max_padding, limits.spread) * (1 + 1e-9)
 
 
 @given(_groups.filter(bool), _limits)
@@ -115,13 +116,21 @@ def test_a_choice_leaves_room_only_if_nothing_fits(
 
     if sum(counts) < limits.max_batch:
         chosen = [s for group, n in zip(groups, counts, strict=True) for s in group[:n]]
-        next_ones = [g[n] for g, n in zip(groups, counts, strict=True) if n < len(g)]
-        for seconds in next_ones:
-            longest = max([seconds, *chosen])
-            assert (
-                longest > limits.spread * min([seconds, *chosen])
-                or longest * (len(chosen) + 1) > limits.max_padded_s
-            )
+        last = [g[n] for g, n in list(zip(groups, counts, strict=True))[-1:] if n < len(g)]
+        for seconds in last:  # all the others were asked when the batch was smaller
+            padded = max([seconds, *chosen]) * (len(chosen) + 1)
+            bound = limits.max_padding * (sum(chosen) + seconds)
+            assert padded > min(bound, limits.max_padded_s) * (1 - 1e-9)
+
+
+@given(st.lists(st.floats(1.0, 1.9), min_size=1, max_size=30), st.integers(1, 16))
+def test_of_what_is_about_as_long_the_most_urgent_fill_the_batch(
+    lengths: list[float], max_batch: int
+) -> None:
+    counts = choose([[seconds] for seconds in lengths], at_once(max_batch))
+
+    full = min(max_batch, len(lengths))
+    assert counts == [1] * full + [0] * (len(lengths) - full)
 
 
 def test_of_no_groups_nothing_is_chosen() -> None:
@@ -134,8 +143,14 @@ def test_the_more_urgent_request_is_served_before_the_next() -> None:
     assert choose([[1.0] * 2, [1.0] * 2, [1.0]], at_once(9)) == [2, 2, 1]
 
 
-def test_long_and_short_do_not_share_a_batch() -> None:
-    assert choose([[10, 100, 10], [21, 10], [20]], at_once(8)) == [1, 0, 1]
+def test_long_and_short_do_not_share_a_batch_where_many_wait() -> None:
+    assert choose([[10], [100], [10], [90], [11], [12]], at_once(4)) == [1, 0, 1, 0, 1, 1]
+
+
+def test_where_few_wait_the_batch_is_filled_with_what_costs_little_padding() -> None:
+    assert choose([[1], [4], [4], [4]], at_once(8)) == [1, 1, 1, 1]
+    # With one short one the long one would be half of nothing but padding.
+    assert choose([[10], [1], [1], [1]], at_once(8)) == [1, 0, 0, 0]
 
 
 def test_a_batch_keeps_within_the_devices_memory() -> None:
