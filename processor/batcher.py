@@ -30,7 +30,8 @@ _GROWTH = 1.01
 class BatchLimits:
     """``spread``: segments that are no more than so many times as long as each other go together
     first. ``max_padding`` bounds what a batch may hold beyond them: it is no more than so many
-    times as long, padding included, as its audio. ``max_padded_s`` bounds memory: as many segments
+    times as long, padding included, as its audio. ``mixed``: neither, as lengths may be mixed
+    freely. ``max_padded_s`` bounds memory: as many segments
     as there are, times the longest.
     """
 
@@ -38,6 +39,7 @@ class BatchLimits:
     max_wait_s: float
     spread: float = 2.0
     max_padding: float = 1.6
+    mixed: bool = False
     max_padded_s: float = math.inf
 
 
@@ -103,13 +105,14 @@ class _Batch:
     def matches(self, seconds: float) -> bool:
         """Whether it is about as long as all the others, and the device has the memory."""
         low, high = min(self._low, seconds), max(self._high, seconds)
-        return high <= self._limits.spread * low and self._padded(high) <= self._limits.max_padded_s
+        even = self._limits.mixed or high <= self._limits.spread * low
+        return even and self._padded(high) <= self._limits.max_padded_s
 
     def bears(self, seconds: float) -> bool:
         """Whether there is not too much padding with it, and the device has the memory."""
         padded = self._padded(max(self._high, seconds))
-        most = min(self._limits.max_padding * (self._sum + seconds), self._limits.max_padded_s)
-        return padded <= most
+        most = self._limits.max_padding * (self._sum + seconds)
+        return padded <= self._limits.max_padded_s and (self._limits.mixed or padded <= most)
 
     def _padded(self, longest: float) -> float:
         return (self.size + 1) * longest
@@ -143,9 +146,11 @@ class Batcher(Generic[S]):
         limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
         full: Callable[[], bool] = lambda: False,
+        coming: Callable[[], bool] = lambda: False,
     ) -> None:
         """While ``full`` says so, only requests that were begun go on: they must end to make room.
-        Call ``wake`` when it may have changed."""
+        ``coming``: whether more are about to be put. Call ``wake`` when either may have changed."""
+        self._coming = coming
         self._full = full
         self._limits = limits
         self._max_padded_s = limits.max_padded_s
@@ -185,8 +190,8 @@ class Batcher(Generic[S]):
     def take(self) -> list[S]:
         """The next batch, and with it whatever is ``late``; blocks until there is something.
 
-        A batch that is not full waits for more while another lane is at work, and not at all if
-        the device is idle. Empty once the pool is closed.
+        A batch that is not full waits for more while another lane is at work, or more are coming,
+        and not at all if the device is idle and nothing comes. Empty once the pool is closed.
         """
         lane = threading.get_ident()
         with self._changed:
@@ -209,7 +214,7 @@ class Batcher(Generic[S]):
             self._max_padded_s = min(self._max_padded_s, padded_s / 2)
 
     def wake(self) -> None:
-        """Look again at what ``full`` says."""
+        """Look again at what ``full`` and ``coming`` say."""
         with self._changed:
             self._changed.notify_all()
 
@@ -245,7 +250,8 @@ class Batcher(Generic[S]):
         """Seconds until the batch may go: 0 now, None when something must come first."""
         if not groups:
             return None
-        if count >= self._limits.max_batch or not self._busy:
+        idle = not self._busy and not self._coming()
+        if idle or count >= self._limits.max_batch:
             return 0
         oldest = min(group.since for group, _ in groups)
         return max(0.0, oldest + self._limits.max_wait_s - self._clock())

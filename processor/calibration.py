@@ -45,8 +45,8 @@ _log = structlog.get_logger()
 #: every segment of it waits.
 _ENOUGH = 0.95
 _LEAST_CALLS, _MOST_CALLS = 3, 25
-#: Settings of the engine's group that do not change how fast it is.
-_INDIFFERENT = frozenset({"name", "max_wait_ms", "default_seed"})
+#: Settings of the engine's group that do not change how fast it is at a size.
+_INDIFFERENT = frozenset({"name", "max_batch", "calibrate_s", "max_wait_ms", "default_seed"})
 
 
 class CalibrationFailed(SpeechmillError):

@@ -43,6 +43,7 @@ class Lanes:
         self._durations = durations
         self._metrics = metrics
         metrics.lanes.set(engine.capabilities.lanes)
+        metrics.under_way_seconds.set_function(self._under_way_s)
         self._settled = settled
         self._broken = broken
         self._calls: dict[int, float] = {}  # when each lane's call began, by thread
@@ -60,6 +61,10 @@ class Lanes:
         """How long the longest call under way has taken; 0 if none is. From any thread."""
         begun = min(self._calls.copy().values(), default=None)
         return 0.0 if begun is None else time.monotonic() - begun
+
+    def _under_way_s(self) -> float:
+        now = time.monotonic()
+        return sum(now - began for began in self._calls.copy().values())
 
     def join(self, timeout_s: float) -> bool:
         """Wait for all lanes to end, after the pool was closed. False if one is still at work."""

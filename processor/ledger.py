@@ -145,6 +145,11 @@ class Ledger(Generic[T]):
             return None
         return book.entries[0].offset if book.entries else book.last + 1
 
+    def depth(self, partition: Partition) -> int:
+        """How many records of this one were taken and are not settled."""
+        book = self._books.get(partition)
+        return len(book.entries) if book else 0
+
     def under_way(self, partitions: Iterable[Partition] | None = None) -> int:
         """How many records were taken and are not settled."""
         wanted = self._books if partitions is None else set(partitions)

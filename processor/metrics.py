@@ -80,7 +80,9 @@ class Metrics:
         self.rebalances = self._counter(
             "rebalances", "Partitions assigned, revoked and lost.", ["what"]
         )
-        self.pauses = self._counter("pauses", "Times that the window was full.")
+        self.pauses = self._counter(
+            "pauses", "Partitions paused, as they had their share of the window or it was full."
+        )
         self.window = self._gauge(
             "window", "Under way: requests, characters, audio_bytes.", ["what"]
         )

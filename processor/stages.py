@@ -6,6 +6,7 @@ takes results out; it never waits for a stage.
 """
 
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import structlog
@@ -47,6 +48,8 @@ class Stages:
         metrics: Metrics,
     ) -> None:
         able = engine.capabilities
+        self._in_preparation = 0
+        self._counting = threading.Lock()
         self._patience = Patience()
         self._metrics = metrics
         self._results: queue.SimpleQueue[tuple[Ticket | None, Outcome | BaseException | None]] = (
@@ -56,8 +59,10 @@ class Stages:
             BatchLimits(
                 max_batch=min(able.max_batch, settings.engine.max_batch or able.max_batch),
                 max_wait_s=settings.engine.max_wait_ms / 1000,
+                mixed=not able.pads,
             ),
             full=window.audio_full,
+            coming=lambda: self._in_preparation > 0,
         )
         durations = Durations()
         self._preparer = Preparer(settings, codec, engine, store, self._patience, durations)
@@ -96,6 +101,8 @@ class Stages:
 
     def accept(self, ticket: Ticket) -> None:
         """Begin; returns at once."""
+        with self._counting:
+            self._in_preparation += 1
         self._io_of(ticket).submit(lambda: self._prepare(ticket))
 
     def refuse(self, ticket: Ticket, error: RequestError, *, read: bool) -> None:
@@ -157,6 +164,10 @@ class Stages:
             return self._begin(job)
 
         self._guarded(ticket, stage, lambda: fields, Stage.PREPARE)
+        with self._counting:
+            self._in_preparation -= 1
+        if not self._in_preparation:
+            self._pool.wake()
 
     def _begin(self, job: Job) -> Outcome | None:
         """Speak a job, unless its result is in the store, or is being worked for."""

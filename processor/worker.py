@@ -10,6 +10,7 @@ Three kinds of threads, and one rule each:
 What passes between them: tickets one way, results the other.
 """
 
+import math
 import threading
 import time
 from collections import Counter
@@ -39,8 +40,13 @@ _log = structlog.get_logger()
 
 #: The longest that poll blocks when nothing is under way: how soon a stop is noticed, in seconds.
 _IDLE_S = 0.5
-#: Records taken at once; small enough that a flush is never far off.
-_AT_ONCE = 64
+#: Records taken at once; few, so that a flush is never far off and no partition takes another's
+#: share of the window.
+_AT_ONCE = 16
+
+
+#: A partition may have so many records under way, however many partitions share the window.
+_LEAST_SHARE = 8
 
 
 class Worker(RebalanceListener):
@@ -81,6 +87,7 @@ class Worker(RebalanceListener):
         self._publisher = publisher
         self._connect = connect
         self._paused: set[Partition] = set()
+        self._full = False
         # The client keeps a partition's pause over its loss and return: of these we can't know.
         self._unsure: set[Partition] = set()
         self._flushed = 0.0
@@ -96,7 +103,7 @@ class Worker(RebalanceListener):
     @property
     def paused(self) -> bool:
         """Whether the window is full. From any thread."""
-        return bool(self._paused)
+        return self._full
 
     @property
     def waiting(self) -> int:
@@ -162,7 +169,7 @@ class Worker(RebalanceListener):
     def _step(self, most: int, timeout_s: float) -> None:
         self._beat.now()
         # Once the window is full, only what is urgent comes, and has room of its own.
-        limit = self._window.limit.requests * (1 + RESERVE if self._paused else 1)
+        limit = self._window.limit.requests * (1 + RESERVE if self._full else 1)
         room = int(limit) - self._ledger.under_way()
         records = self._source.poll(max(1, min(most, room)), timeout_s)
         if records:
@@ -255,15 +262,28 @@ class Worker(RebalanceListener):
         wanted: set[Partition] = set()
         if self._intake.held() or self._window.brimful(under_way):
             wanted = ours
-        elif full:
-            wanted = {partition for partition in ours if partition[0] != self._priority}
+        else:
+            ordinary = [partition for partition in ours if partition[0] != self._priority]
+            fair = self._window.limit.requests / max(1, len(ordinary))
+            share = max(_LEAST_SHARE, math.ceil(fair))
+            wanted = {place for place in ordinary if full or self._has_share(place, share)}
+        self._full = full or (bool(ours) and wanted == ours)
         if running := wanted - self._paused:
             self._source.pause(running)
-            self.metrics.pauses.inc()
+            self.metrics.pauses.inc(len(running))
         if halted := (self._paused | self._unsure) - wanted:
             self._source.resume(halted)
         self._paused = wanted
         self._unsure.clear()
+
+    def _has_share(self, partition: Partition, share: int) -> bool:
+        """Whether a partition has its share of the window, until it is down to half of that.
+
+        The client gives out what it has fetched in the order in which it came: without this, the
+        partitions that come first in a broker's answer would take all of the window each time.
+        """
+        low = share // 2 if partition in self._paused else share - 1
+        return self._ledger.depth(partition) > low
 
     def _settle(self, partitions: list[Partition], seconds: float) -> None:
         """Let work of these partitions finish and publish it; give up after ``seconds``."""

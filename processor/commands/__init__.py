@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from processor import __version__
-from processor.commands import deadletters, demo, doctor, submit, topics, up, watch, worker
+from processor.commands import (
+    bench,
+    calibrate,
+    deadletters,
+    demo,
+    doctor,
+    submit,
+    topics,
+    up,
+    watch,
+    worker,
+)
 from processor.commands.console import fail
 from processor.errors import SettingsError, SpeechmillError
 from processor.telemetry import quieten
@@ -50,6 +61,8 @@ app.command("submit")(submit.submit)
 app.command("watch")(watch.watch)
 app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="deadletters")
 

@@ -29,7 +29,7 @@ from processor.slot import Slot
 from processor.source import KafkaSource
 from processor.store import MinioStore
 from processor.telemetry import configure_logs
-from processor.threads import share_cores
+from processor.threads import share_cores, share_interpreter
 from processor.worker import Worker
 
 _log = structlog.get_logger()
@@ -152,6 +152,7 @@ def _warm(settings: Settings) -> Engine:
     began = time.monotonic()
     engine = engines.create(settings)
     share_cores(engine.capabilities.lanes)
+    share_interpreter()
     engine.warm_up()
     able = engine.capabilities
     _log.info(

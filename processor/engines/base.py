@@ -39,6 +39,9 @@ class Capabilities:
     max_segment_characters: int
     lanes: int  # calls of synthesize that may run at once, each from a thread of its own
     max_batch: int  # utterances that one call may hold
+    # Whether a call costs as if all its utterances were as long as the longest. Where each row ends
+    # by itself, lengths may be mixed freely.
+    pads: bool = True
     batch_tolerance: float = 0.0  # largest sample difference between alone and in any batch
 
     @property

@@ -55,6 +55,7 @@ class SimulatedEngine:
             max_segment_characters=400,
             lanes=device.lanes,
             max_batch=settings.max_batch or _MAX_BATCH,
+            pads=device.padded_ms > 0,
         )
         self._dice = random.Random(0)  # noqa: S311 - jitter, not a secret
 

@@ -153,6 +153,12 @@ def test_where_few_wait_the_batch_is_filled_with_what_costs_little_padding() -> 
     assert choose([[10], [1], [1], [1]], at_once(8)) == [1, 0, 0, 0]
 
 
+def test_where_padding_costs_nothing_lengths_are_mixed_freely() -> None:
+    limits = BatchLimits(max_batch=4, max_wait_s=0, mixed=True, max_padded_s=300)
+
+    assert choose([[10], [100], [1], [1]], limits) == [1, 1, 1, 0]
+
+
 def test_a_batch_keeps_within_the_devices_memory() -> None:
     limits = BatchLimits(max_batch=8, max_wait_s=0, max_padded_s=20)
 
@@ -308,6 +314,21 @@ def test_an_idle_device_waits_for_nobody() -> None:
     pool.put(pieces("a"))
 
     assert names(aside(pool.take).result(_PATIENCE_S)) == "a"
+
+
+def test_an_idle_device_waits_a_little_for_what_is_coming() -> None:
+    coming = [True]
+    limits = BatchLimits(max_batch=3, max_wait_s=3600)
+    pool: Batcher[Piece] = Batcher(limits, Clock(), coming=lambda: coming[0])
+    batch = aside(pool.take)
+    pool.put(pieces("a"))
+    pool.put(pieces("b"))
+    assert not batch.done()
+
+    coming[0] = False
+    pool.wake()
+
+    assert names(batch.result(_PATIENCE_S)) == "a b"
 
 
 def test_a_batch_becomes_full_while_it_waits() -> None:

@@ -1,11 +1,13 @@
 """The numeric libraries share the cores with the lanes."""
 
+import sys
+
 import numpy as np
 import pytest
 import threadpoolctl
 
 from processor.settings import cores
-from processor.threads import share_cores
+from processor.threads import share_cores, share_interpreter
 
 pytestmark = pytest.mark.unit
 
@@ -20,3 +22,12 @@ def test_each_lane_has_its_share_and_at_least_one(lanes: int) -> None:
     assert share == max(1, cores() // lanes)
     assert before
     assert all(pool["num_threads"] <= max(share, 1) for pool in threadpoolctl.threadpool_info())
+
+
+def test_who_waits_for_io_is_let_in_at_once() -> None:
+    before = sys.getswitchinterval()
+    try:
+        share_interpreter()
+        assert sys.getswitchinterval() < before
+    finally:
+        sys.setswitchinterval(before)
