@@ -30,8 +30,11 @@ test-models: $(DEV_STAMP) ## what needs torch
 	@if grep -rq "mark\.models" tests --include='test_*.py'; then $(BIN)/pytest -m models; \
 	else echo "make test-models: no engine of this release needs torch, so there is nothing to run"; fi
 
-bench: $(DEV_STAMP) ## figures, each against a baseline of the same run
+bench: $(DEV_STAMP) ## figures, each against a baseline of the same run; ROUNDS=1 is quick
+	$(BIN)/python -m tests.services provision
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
 	$(BIN)/python -m tests.benchmarks.hibari_lanes
+	$(BIN)/python -m tests.benchmarks.table $(ROWS)
 
 check: $(DEV_STAMP) ## style, types, and the way the imports run
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ __all__ = [
     "checked",
     "consumer_config",
     "create_topics",
+    "group_of",
     "headers_of",
     "producer_config",
     "reader_config",
@@ -73,10 +74,15 @@ def producer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     }
 
 
-def consumer_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+def group_of(settings: KafkaSettings, topic: str) -> str:
+    """The consumer group that shares a request topic: each topic has its own."""
+    return f"{settings.group}.priority" if topic == settings.priority else settings.group
+
+
+def consumer_config(settings: KafkaSettings, topic: str, client_id: str) -> dict[str, Any]:
     """For a member of the consumer group: commits by hand, takes partitions over gradually."""
     config = _common(settings, client_id) | {
-        "group.id": settings.group,
+        "group.id": group_of(settings, topic),
         "group.protocol": settings.group_protocol,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from processor.kafka import admin
+from processor.kafka import admin, group_of
 from processor.ledger import Partition
 from processor.settings import KafkaSettings
 
@@ -23,23 +23,27 @@ _CALL_S = 10.0
 
 
 class Lag:
-    """The distance between the group's committed offsets and the ends of the partitions."""
+    """The distance between the groups' committed offsets and the ends of the partitions."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._group = settings.group
+        self._settings = settings
         self._admin: AdminClient = admin(settings)
 
     def messages(self, partitions: Iterable[Partition]) -> int:
         """Records of ``partitions`` that are not committed. Raises KafkaException."""
-        places = [TopicPartition(*partition) for partition in partitions]
-        if not places:
-            return 0
+        places: dict[str, list[TopicPartition]] = {}
+        for topic, number in partitions:
+            places.setdefault(topic, []).append(TopicPartition(topic, number))
+        return sum(self._of_topic(topic, ours) for topic, ours in places.items())
+
+    def _of_topic(self, topic: str, places: list[TopicPartition]) -> int:
+        group = group_of(self._settings, topic)
         asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, places)], request_timeout=_CALL_S
+            [ConsumerGroupTopicPartitions(group, places)], request_timeout=_CALL_S
         )
         committed = {
             (place.topic, place.partition): place.offset
-            for place in asked[self._group].result().topic_partitions
+            for place in asked[group].result().topic_partitions
         }
         latest, earliest = OffsetSpec.latest(), OffsetSpec.earliest()  # type: ignore[no-untyped-call]
         ends = self._offsets(places, latest)

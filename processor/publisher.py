@@ -35,8 +35,8 @@ class Committer(Protocol):
         """The group's committed offsets, -1 where there is none. Raises BrokerUnavailable."""
         ...
 
-    def group_metadata(self) -> Any:
-        """The membership that a transaction must prove."""
+    def group_metadata(self, topic: str) -> Any:
+        """The membership that a transaction must prove to move offsets of ``topic``."""
         ...
 
 

@@ -68,7 +68,9 @@ class KafkaSettings(_Group):
         8, description="of a topic that `topics create` makes; bounds how many workers can share it"
     )
     replication: Annotated[int, Field(ge=1, le=15)] = Field(1, description="likewise")
-    group: str = Field("speechmill", description="consumer group: its workers share the topic")
+    group: str = Field(
+        "speechmill", description="consumer group; the priority topic's is that with `.priority`"
+    )
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="consumer is KIP-848: Apache Kafka 4 and later"
     )

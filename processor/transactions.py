@@ -13,9 +13,13 @@ Owns the transactional producer, and what each kind of error asks for:
 Used by the poll thread alone.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import structlog
 import tenacity
@@ -74,10 +78,15 @@ class ExactlyOnce:
         self._config = producer_config(settings, transactional_id) | {
             "transactional.id": transactional_id,
             "transaction.timeout.ms": settings.transaction_timeout_ms,
+            # Once no broker answers, librdkafka would begin anew from the bootstrap list, and then
+            # wait for ever for a coordinator that it has forgotten (librdkafka 5456, 5511). We
+            # replace the producer instead, and the new one begins there.
+            "metadata.recovery.strategy": "none",
         }
         self._id = transactional_id
         self._timeout_s = settings.transaction_timeout_ms / 1000
         self._partitions = partitions
+        self._abandoned = False  # a request for our id that we gave up may still be on its way
         self._producer: Producer | None = self._connect()
 
     @property
@@ -134,20 +143,48 @@ class ExactlyOnce:
         producer.begin_transaction()
         for message in flush.messages:
             enqueue(producer, message, self._partitions, refusals, flush.give_up)
-        moved = [TopicPartition(*place, *moved) for place, moved in flush.offsets.items()]
-        group = flush.committer.group_metadata()
+        by_topic = sorted(flush.offsets.items())
+        moved = [
+            (
+                flush.committer.group_metadata(topic),
+                [TopicPartition(*place, *position) for place, position in places],
+            )
+            for topic, places in groupby(by_topic, key=lambda item: item[0][0])
+        ]
         if not refusals.empty:  # the client refused one itself, and would commit without it
             raise KafkaException(refusals.first)
-        _repeat(lambda: producer.send_offsets_to_transaction(moved, group, _CALL_S))
+        for group, places in moved:
+            self._send_offsets(producer, places, group)
         _repeat(lambda: producer.commit_transaction(_CALL_S))
+
+    def _send_offsets(self, producer: Producer, moved: list[TopicPartition], group: Any) -> None:
+        """The one call whose time-out the client has been seen not to keep: from a thread that is
+        left behind if it hangs, and then the producer is replaced."""
+        result: Future[None] = Future()
+
+        def call() -> None:
+            try:
+                _repeat(lambda: producer.send_offsets_to_transaction(moved, group, _CALL_S))
+                result.set_result(None)
+            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+                result.set_exception(error)
+
+        threading.Thread(target=call, name="send-offsets", daemon=True).start()
+        try:
+            result.result(self._timeout_s + _CALL_S)
+        except TimeoutError as error:
+            hangs = KafkaError(KafkaError._TIMED_OUT, "the offsets were not taken in time")
+            raise KafkaException(hangs) from error
 
     def _after(self, error: KafkaError, seconds: float) -> None:
         """Undo the transaction after ``error``; ``seconds`` is how long it was open."""
         _log.warning("transaction failed", reason=error.str(), code=error.name())
         if error.code() in _FENCED:
             self._drop(purge=False)
-            # The broker also fences a transaction that was open for too long.
-            if seconds < self._timeout_s:
+            # The broker also fences a transaction that was open for too long; and a request for the
+            # id that we gave up ourselves fences the one after it, once, when it gets there.
+            ours, self._abandoned = self._abandoned, False
+            if seconds < self._timeout_s and not ours:
                 raise Fenced(
                     f"another worker has the transactional id {self._id}: "
                     "no two may have the same worker.name"
@@ -185,6 +222,7 @@ class ExactlyOnce:
                         "kafka.delivery to at_least_once, or use Apache Kafka"
                     ) from error
                 if not cause.retriable() or time.monotonic() > deadline:
+                    self._abandoned = True
                     raise BrokerUnavailable(f"no transaction coordinator: {cause.str()}") from error
             else:
                 return producer

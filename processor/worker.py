@@ -26,10 +26,11 @@ from processor.health import Beat, Pulse
 from processor.intake import Intake
 from processor.job import Outcome, Record, Ticket
 from processor.ledger import Ledger, Partition, Position
+from processor.membership import RebalanceListener
 from processor.metrics import Metrics
 from processor.publisher import Publisher
 from processor.settings import Settings
-from processor.source import KafkaSource, RebalanceListener
+from processor.source import KafkaSource
 from processor.stages import Stages
 from processor.store import ObjectStore
 from processor.window import RESERVE, Load, Window

@@ -88,7 +88,11 @@ def faststream(settings: Settings, work: Work, batch: int) -> None:
     broker = KafkaBroker(kafka.bootstrap, graceful_timeout=1)
     out = broker.publisher(kafka.completions, batch=True)
 
-    @broker.subscriber(
+    async def handle(values: list[bytes]) -> None:
+        answers = await asyncio.to_thread(work.do, values)
+        await out.publish(*(value for _, value in answers))
+
+    subscribe = broker.subscriber(
         kafka.requests,
         group_id=kafka.group,
         batch=True,
@@ -97,10 +101,7 @@ def faststream(settings: Settings, work: Work, batch: int) -> None:
         ack_policy=AckPolicy.ACK,
         decoder=lambda message: message.body,
     )
-    async def handle(values: list[bytes]) -> None:
-        answers = await asyncio.to_thread(work.do, values)
-        await out.publish(*(value for _, value in answers))
-
+    subscribe(handle)
     asyncio.run(FastStream(broker, logger=None).run())
 
 

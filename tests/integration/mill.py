@@ -21,7 +21,7 @@ from processor.codec import Codec, schema_of
 from processor.delivery import connect
 from processor.engines.base import Engine
 from processor.events import SpeechCompleted, SpeechRequest
-from processor.kafka import create_topics, topic_partitions
+from processor.kafka import create_topics, group_of, topic_partitions
 from processor.local.child import Child
 from processor.local.stack import start_worker
 from processor.settings import Settings, load
@@ -286,7 +286,10 @@ class Mill:
     def committed(self, topic: str | None = None) -> int:
         """The sum of the group's committed offsets: how many records are done for good."""
         consumer = Consumer(
-            {"bootstrap.servers": self.parts.bootstrap, "group.id": self.settings.kafka.group}
+            {
+                "bootstrap.servers": self.parts.bootstrap,
+                "group.id": group_of(self.settings.kafka, topic or self.settings.kafka.requests),
+            }
         )
         places = [
             TopicPartition(topic or self.settings.kafka.requests, number)

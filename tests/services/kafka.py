@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from . import kafka_jars
 from .errors import ServiceError
 from .kafka_node import KafkaNode
+from .kafka_proxy import KafkaProxy
 from .ports import HOST, free_ports
 from .versions import KAFKA_VERSION
 from .waiting import wait_until
@@ -71,6 +72,7 @@ class KafkaCluster:
         settings: Mapping[str, str] | None = None,
         heap_mb: int = DEFAULT_HEAP_MB,
         fast_start: bool = True,
+        proxied: bool = False,
     ) -> None:
         """
         Args:
@@ -78,6 +80,8 @@ class KafkaCluster:
             settings: broker settings that win over those of this file.
             heap_mb: each broker's largest heap, in MiB.
             fast_start: compile little and start fast; False for measuring throughput.
+            proxied: with a `KafkaProxy` before the brokers, for those clients that are given
+                `proxied_bootstrap`.
         """
         if brokers not in (1, 3):
             raise ValueError(f"1 or 3 brokers, not {brokers}: two lose their quorum with either")
@@ -96,6 +100,8 @@ class KafkaCluster:
         self._count = brokers
         self._heap_mb = heap_mb
         self._fast_start = fast_start
+        self._proxied = proxied
+        self._proxy: KafkaProxy | None = None
         self._folder: TemporaryDirectory[str] | None = None
         self._nodes: dict[int, KafkaNode] = {}
 
@@ -119,6 +125,19 @@ class KafkaCluster:
         """`bootstrap.servers` for a client: every broker, dead ones too."""
         return ",".join(f"{HOST}:{node.port}" for node in self._nodes.values())
 
+    @property
+    def proxy(self) -> KafkaProxy:
+        """What clients of `proxied_bootstrap` pass through."""
+        if self._proxy is None:
+            raise ServiceError("no proxy: not proxied=True, or not started")
+        return self._proxy
+
+    @property
+    def proxied_bootstrap(self) -> str:
+        """`bootstrap.servers` for a client that shall meet the proxy's faults, and never learns
+        of another way."""
+        return ",".join(f"{HOST}:{port}" for port in self.proxy.ports)
+
     def start(self) -> None:
         """Provision if need be, and start every broker; returns when all are in the cluster.
 
@@ -132,7 +151,11 @@ class KafkaCluster:
         self._folder = TemporaryDirectory(prefix="speechmill-kafka-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
         try:
-            ports = free_ports(2 * self._count)
+            ports = free_ports((4 if self._proxied else 2) * self._count)
+            pairs: list[tuple[int, int]] = []
+            if self._proxied:
+                pairs = [(ports.pop(), ports.pop()) for _ in range(self._count)]
+                self._proxy = KafkaProxy({before: behind for behind, before in pairs})
             self._nodes = {
                 number: KafkaNode(
                     number,
@@ -142,6 +165,7 @@ class KafkaCluster:
                     jars=jars,
                     heap_mb=self._heap_mb,
                     fast_start=self._fast_start,
+                    proxied=pairs[number - 1] if pairs else None,
                 )
                 for number in range(1, self._count + 1)
             }
@@ -158,6 +182,9 @@ class KafkaCluster:
         for node in self._nodes.values():
             node.stop()
         self._nodes = {}
+        if self._proxy is not None:
+            self._proxy.close()
+            self._proxy = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -195,7 +222,9 @@ class KafkaCluster:
         )
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = "-"
+        while cluster_id.startswith("-"):  # the tool would take it for an option
+            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         voters = ",".join(node.voter for node in self._nodes.values())
         for node in self._nodes.values():
             node.configure(voters, self._settings)

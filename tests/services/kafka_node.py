@@ -54,7 +54,9 @@ class KafkaNode(Server):
         jars: Path,
         heap_mb: int,
         fast_start: bool,
+        proxied: tuple[int, int] | None = None,
     ) -> None:
+        """`proxied`: a second port for clients, and the one it is known by: a proxy's."""
         super().__init__()
         self.number = number
         self.port = port
@@ -65,6 +67,7 @@ class KafkaNode(Server):
         self._jars = jars
         self._heap_mb = heap_mb
         self._fast_start = fast_start
+        self._proxied = proxied
 
     @property
     def voter(self) -> str:
@@ -80,14 +83,21 @@ class KafkaNode(Server):
         """Write its settings file."""
         self.folder.mkdir(parents=True)
         (self.folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
+        listeners = advertised = f"PLAINTEXT://{HOST}:{self.port}"
+        if self._proxied is not None:  # brokers talk to each other over the first one
+            behind, before = self._proxied
+            listeners += f",PROXIED://{HOST}:{behind}"
+            advertised += f",PROXIED://{HOST}:{before}"
         settings = {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{listeners},CONTROLLER://{HOST}:{self.controller_port}",
+            "advertised.listeners": advertised,
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            ),
             "log.dirs": str(self.folder / "data"),
             **cluster_settings,
         }
