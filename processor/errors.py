@@ -20,6 +20,7 @@
 """
 
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "BrokerUnavailable",
@@ -156,9 +157,22 @@ class RequestError(SpeechmillError):
         self.field = field
         self.retryable = retryable
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is pickled with its args alone, which ours can't be made from.
+        return _restored, (type(self), self.args, dict(self.__dict__))
+
 
 class Undecodable(RequestError):
     """The bytes are no event, so there is no request_id to answer to."""
 
     def __init__(self, message: str, code: Code = Code.UNDECODABLE) -> None:
         super().__init__(code, message, stage=Stage.DECODE)
+
+
+def _restored(
+    kind: type[RequestError], args: tuple[Any, ...], state: dict[str, Any]
+) -> RequestError:
+    """A RequestError that comes from another process."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

@@ -148,6 +148,9 @@ class EngineSettings(_Group):
     threads: Annotated[int, Field(ge=0, le=512)] = Field(
         0, description="segments a CPU engine speaks at once; 0: one a core"
     )
+    apart: bool = Field(
+        False, description="in a process of its own: for an engine whose loop runs in Python"
+    )
     max_batch: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="segments a batching engine speaks at once; 0: measured at the first start"
     )

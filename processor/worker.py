@@ -92,6 +92,7 @@ class Worker(RebalanceListener):
         # The client keeps a partition's pause over its loss and return: of these we can't know.
         self._unsure: set[Partition] = set()
         self._flushed = 0.0
+        self._hurry = False  # something urgent is to be published
         for what in ("requests", "characters", "audio_bytes"):
             self.metrics.window.labels(what).set_function(partial(self._load_in, what))
         self.counts: Counter[str] = Counter()
@@ -180,9 +181,10 @@ class Worker(RebalanceListener):
         self._intake.begin(self._source, self._at_work)
         self._collect(0.0)
         now = time.monotonic()
-        if now - self._flushed >= self._flush_s:
+        if self._hurry or now - self._flushed >= self._flush_s:
             self._flush()
             self._flushed = now
+            self._hurry = False
         self._hold_back()
 
     def _poll_timeout(self) -> float:
@@ -212,6 +214,7 @@ class Worker(RebalanceListener):
         for ticket, outcome in self._stages.results(timeout_s):
             self._release([ticket])
             if outcome is not None:
+                self._hurry = self._hurry or ticket.record.topic == self._priority
                 self._ledger.finish(ticket.tenure, ticket.record.offset, outcome)
 
     def _flush(self) -> None:

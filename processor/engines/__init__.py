@@ -3,11 +3,12 @@
 from importlib import import_module
 from typing import cast
 
+from processor.engines.apart import EngineApart
 from processor.engines.base import Engine
 from processor.errors import MissingExtra, SettingsError
 from processor.settings import Settings
 
-__all__ = ["ENGINES", "create"]
+__all__ = ["ENGINES", "create", "make"]
 
 #: Name → the module whose ``create`` makes it. An extra that installs one has the engine's name.
 ENGINES = {
@@ -17,7 +18,16 @@ ENGINES = {
 
 
 def create(settings: Settings) -> Engine:
-    """The engine that the settings name, not yet warmed up.
+    """The engine that the settings name, not yet warmed up; in a process of its own if they say so.
+
+    Raises as ``make`` does.
+    """
+    engine = make(settings)
+    return EngineApart(settings, engine) if settings.engine.apart else engine
+
+
+def make(settings: Settings) -> Engine:
+    """The engine that the settings name, here, not yet warmed up.
 
     Raises SettingsError for an unknown name, MissingExtra if its package is not installed.
     """

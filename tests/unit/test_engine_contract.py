@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from processor import engines
 from processor.audio import encode
 from processor.engines.base import Engine, Speech, Utterance
 from processor.engines.hibari import HibariEngine
 from processor.engines.simulated import OutOfMemory, SimulatedEngine, read_back
 from processor.errors import RequestError
 from processor.events import AudioFormat
-from processor.settings import EngineSettings, SimulatedSettings
+from processor.settings import EngineSettings, SimulatedSettings, load
 from tests.engines import ScriptedEngine
 
 pytestmark = pytest.mark.unit
@@ -28,11 +29,16 @@ SENTENCES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["hibari", "scripted", "simulated"])
+@pytest.fixture(scope="module", params=["hibari", "scripted", "simulated", "apart"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made: Engine
     if request.param == "hibari":
         made = HibariEngine(EngineSettings(threads=3))
+    elif request.param == "apart":
+        device = {"base_ms": 2, "item_ms": 1, "lanes": 3}
+        made = engines.create(
+            load(overrides={"engine": {"name": "simulated", "apart": True}, "simulated": device})
+        )
     elif request.param == "simulated":
         made = SimulatedEngine(
             EngineSettings(), SimulatedSettings(base_ms=2, item_ms=1, lanes=3, bytecode_share=0.5)
@@ -130,7 +136,7 @@ def test_faster_speech_is_shorter(engine: Engine) -> None:
 
 
 def test_what_it_cannot_read_is_refused_and_not_left_out(engine: Engine) -> None:
-    if isinstance(engine, SimulatedEngine):
+    if engine.capabilities.engine == "simulated":
         engine.check("A snowman ☃ and 你好.")  # it reads everything
         return
     engine.check("Plain English; café, naïve, Straße: 100 % of it, “quoted”, № 5 — and more…")
@@ -189,3 +195,31 @@ def test_simulated_memory_and_faults() -> None:
     assert isinstance(refused, RequestError)
     assert isinstance(silent, Speech)
     assert not silent.samples.any()
+
+
+def apart(**device: object) -> Engine:
+    groups = {"engine": {"name": "simulated", "apart": True}, "simulated": {"base_ms": 1} | device}
+    engine = engines.create(load(overrides=groups))
+    engine.warm_up()
+    return engine
+
+
+def test_an_engine_apart_refuses_and_fails_as_it_would_here() -> None:
+    engine = apart(memory_s=1.0, faults={"boom": "raise", "nope": "refuse"})
+    try:
+        with pytest.raises(MemoryError):
+            engine.synthesize([utterance(engine, "a" * 10)] * 2)
+        with pytest.raises(RuntimeError, match="FloatingPointError"):
+            engine.synthesize([utterance(engine, "boom")])
+        (refused,) = engine.synthesize([utterance(engine, "nope")])
+        assert isinstance(refused, RequestError)
+        assert (refused.code, refused.field) == ("UNSUPPORTED_TEXT", "text")
+    finally:
+        engine.close()
+
+
+def test_the_death_of_an_engine_apart_is_noticed_at_once() -> None:
+    engine = apart(faults={"DEADLY": "kill"})
+    with pytest.raises((EOFError, OSError)):
+        engine.synthesize([utterance(engine, "DEADLY")])
+    engine.close()
