@@ -149,6 +149,13 @@ class Job:
             found.append(result.samples)
         return found
 
+    def let_go(self) -> None:
+        """Its end is written down: forget the audio. Segments and job know each other, and what
+        knows itself in a circle stays in memory until the interpreter looks for such circles."""
+        with self._lock:
+            self._results.clear()
+            self.segments = ()
+
     def begin(self, now: float, batch_size: int) -> None:
         """A segment goes to the device."""
         with self._lock:

@@ -224,6 +224,7 @@ class Stages:
         self._guarded(
             job.ticket, lambda: self._finisher.finish(job), lambda: _known(job), Stage.ENCODE
         )
+        job.let_go()
 
     def _guarded(
         self,

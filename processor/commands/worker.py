@@ -29,7 +29,7 @@ from processor.slot import Slot
 from processor.source import KafkaSource
 from processor.store import MinioStore
 from processor.telemetry import configure_logs
-from processor.threads import share_cores, share_interpreter
+from processor.threads import share_cores, share_heap, share_interpreter
 from processor.worker import Worker
 
 _log = structlog.get_logger()
@@ -43,6 +43,7 @@ def worker(context: typer.Context) -> None:
     """Speak what is asked for on the request topic, until SIGTERM or Ctrl-C."""
     settings = settings_of(context)
     configure_logs(settings.log)
+    share_heap()
     structlog.contextvars.bind_contextvars(worker=settings.worker.name)
     signals = _Signals()
     # Before all else: nothing that follows may be done twice under one name.

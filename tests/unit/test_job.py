@@ -1,6 +1,8 @@
 """One request under way: what it holds is given back once, and it is settled once."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -249,3 +251,23 @@ def test_a_segment_is_dropped_once_a_mate_failed_or_the_partition_is_gone() -> N
 
     assert [job.segments[1].dropped for job in (failed, lost, sound)] == [True, True, False]
     assert [job.unwanted for job in (failed, lost, sound)] == [False, True, False]
+
+
+def test_a_job_that_is_let_go_frees_its_audio_at_once() -> None:
+    """Without the interpreter's search for circles, which may be a long time off."""
+    gc.disable()
+    try:
+        job = a_job(2)
+        samples = [tone(5), tone(5)]
+        alive = [weakref.ref(one) for one in samples]
+        for index, one in enumerate(samples):
+            deliver(job, index, Speech(one))
+        assert len(job.samples) == 2
+        del samples, one
+
+        job.let_go()
+        del job
+
+        assert [ref() for ref in alive] == [None, None]
+    finally:
+        gc.enable()

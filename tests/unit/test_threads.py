@@ -1,5 +1,6 @@
 """The numeric libraries share the cores with the lanes."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -31,3 +32,10 @@ def test_who_waits_for_io_is_let_in_at_once() -> None:
         assert sys.getswitchinterval() < before
     finally:
         sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library has no mallopt")
+def test_all_threads_allocate_from_one_heap() -> None:
+    said = "from processor.threads import share_heap; raise SystemExit(not share_heap())"
+
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
