@@ -41,7 +41,8 @@ POINTS = {
     "synthesis": "a batch is on the device",
     "put": "half of an object's bytes are on their way to the store",
     "produce": "the messages of a transaction are at the broker, its offsets are not",
-    "offsets": "its offsets are there too, and it is not committed",
+    "between": "the offsets of one topic are at the broker, those of the other are not",
+    "offsets": "all its offsets are there, and it is not committed",
     "commit": "it is committed, and the worker does not know it yet",
 }
 _NEVER = "never"
@@ -185,7 +186,7 @@ def _wrap_transactions(doom: _Doom) -> None:
         """Passes a point only in a transaction that holds messages."""
 
         def begin_transaction(self) -> None:
-            self.produced = 0
+            self.produced = self.sent = 0
             super().begin_transaction()
 
         def produce(self, *arguments: Any, **named: Any) -> None:
@@ -193,10 +194,13 @@ def _wrap_transactions(doom: _Doom) -> None:
             self.produced += 1
 
         def send_offsets_to_transaction(self, *arguments: Any, **named: Any) -> None:
-            if self.produced and doom.due("produce"):
+            if self.produced and not self.sent and doom.due("produce"):
                 assert self.flush(10) == 0, "the broker has them all"
                 doom.die()
+            if self.sent and doom.due("between"):
+                doom.die()
             super().send_offsets_to_transaction(*arguments, **named)
+            self.sent += 1
 
         def commit_transaction(self, *arguments: Any, **named: Any) -> None:
             if self.produced and doom.due("offsets"):

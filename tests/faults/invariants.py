@@ -73,10 +73,12 @@ def witness_of(mill: Mill) -> Witness:
     return Witness(
         Places(
             bootstrap=parts.bootstrap,
-            requests=(kafka.requests, kafka.priority),
+            requests={
+                kafka.requests: kafka.group,
+                kafka.priority: f"{kafka.group}.priority",
+            },
             completions=kafka.completions,
             deadletters=kafka.deadletters,
-            group=kafka.group,
             endpoint=parts.endpoint,
             access_key=parts.access_key,
             secret_key=parts.secret_key,

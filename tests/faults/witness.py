@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,13 +52,13 @@ _CALL_S = 5.0
 
 @dataclass(frozen=True)
 class Places:
-    """Where to look. ``requests`` are all topics that are asked on, the common one first."""
+    """Where to look. ``requests`` are the topics that are asked on, each with the group of its
+    workers."""
 
     bootstrap: str
-    requests: tuple[str, ...]
+    requests: Mapping[str, str]
     completions: str
     deadletters: str
-    group: str
     endpoint: str
     access_key: str
     secret_key: str
@@ -144,52 +144,54 @@ class Witness:
             region="us-east-1",
         )
         self._numbers: dict[str, list[int]] = {}
-        self._readers: dict[str, Consumer] = {}
+        self._readers: dict[tuple[str, str], Consumer] = {}
         self._request_schemas = _schemas("speech_request")
         self._completion_schemas = _schemas("speech_completed")
 
     # -- what there is --------------------------------------------------------------------------
 
     def committed(self, seconds: float = 30.0) -> dict[Partition, int]:
-        """The group's offset of each partition that is asked on; 0 where there is none.
+        """The offset of each partition that is asked on, of its topic's group; 0 where there is
+        none.
 
         Those of transactions that are through: one under way holds nobody up here. Asks again for
-        ``seconds`` while the group's coordinator is away, and then raises KafkaException.
+        ``seconds`` while a group's coordinator is away, and then raises KafkaException.
         """
         deadline = time.monotonic() + seconds
-        asked = [
-            TopicPartition(topic, number)
-            for topic in self.places.requests
-            for number in self.partitions(topic)
-        ]
         while True:
             try:
-                found = self._reader("read_uncommitted").committed(asked, timeout=_CALL_S)
+                return self._committed()
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
-            else:
-                return {(place.topic, place.partition): max(0, place.offset) for place in found}
+
+    def _committed(self) -> dict[Partition, int]:
+        offsets = {}
+        for topic, group in self.places.requests.items():
+            asked = [TopicPartition(topic, number) for number in self.partitions(topic)]
+            reader = self._reader("read_uncommitted", group)
+            for place in reader.committed(asked, timeout=_CALL_S):
+                offsets[topic, place.partition] = max(0, place.offset)
+        return offsets
 
     def done(self) -> int:
         """How many records the group has done for good."""
         return sum(self.committed().values())
 
     def shares(self) -> dict[str, set[Partition]]:
-        """What each member of the group has, by its client's name; empty while it is being shared
+        """What each member of the groups has, by its client's name; empty while one is being shared
         out anew."""
-        (future,) = self._admin.describe_consumer_groups(
-            [self.places.group], request_timeout=60
-        ).values()
-        group = future.result()
-        if group.state != ConsumerGroupState.STABLE:
-            return {}
-        return {
-            member.client_id: {
-                (place.topic, place.partition) for place in member.assignment.topic_partitions
-            }
-            for member in group.members
-        }
+        shares: dict[str, set[Partition]] = defaultdict(set)
+        for group in self.places.requests.values():
+            (future,) = self._admin.describe_consumer_groups([group], request_timeout=60).values()
+            found = future.result()
+            if found.state != ConsumerGroupState.STABLE:
+                return {}
+            for member in found.members:
+                shares[member.client_id] |= {
+                    (place.topic, place.partition) for place in member.assignment.topic_partitions
+                }
+        return dict(shares)
 
     def ends(self, topic: str, *, stable: bool = False) -> dict[int, int]:
         """One past the last record of each partition: of all, or of those that are ``stable``,
@@ -293,12 +295,12 @@ class Witness:
             self._numbers[topic] = sorted(found.partitions)
         return self._numbers[topic]
 
-    def reader(self, isolation: str = "read_committed") -> Consumer:
-        """A client that says when a partition has no more. It never joins the group."""
+    def reader(self, isolation: str = "read_committed", group: str = "witness") -> Consumer:
+        """A client that says when a partition has no more. It never joins a group."""
         return Consumer(
             {
                 "bootstrap.servers": self.places.bootstrap,
-                "group.id": self.places.group,
+                "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": isolation,
@@ -307,12 +309,12 @@ class Witness:
             }
         )
 
-    def _reader(self, isolation: str) -> Consumer:
+    def _reader(self, isolation: str, group: str = "witness") -> Consumer:
         """One to ask questions of, kept. For them the admin client won't do: librdkafka 2.16 ends
         the process where an answer comes after the time-out (``rd_kafka_enq_once``)."""
-        if isolation not in self._readers:
-            self._readers[isolation] = self.reader(isolation)
-        return self._readers[isolation]
+        if (isolation, group) not in self._readers:
+            self._readers[isolation, group] = self.reader(isolation, group)
+        return self._readers[isolation, group]
 
     def _read(self, topic: str, seconds: float = 60.0) -> list[Message]:
         """Every committed record from offset 0 to the end, each partition's in its order."""
