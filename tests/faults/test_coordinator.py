@@ -62,8 +62,7 @@ def test_a_coordinator_that_dies_costs_nothing(
     for name in ("one", "two"):
         fragile.start_process(name, **WORKER)
     with witness.watching() as watch, fed(fragile) as feed:
-        until_shared(witness, 2)
-        ones = witness.shares()["one"]
+        ones = until_shared(witness, 2)["one"]
         eventually(lambda: witness.done() > 0, "a beginning", 60)
         victim = COORDINATORS[whose](fragile)
         kafka.kill(victim)

@@ -108,14 +108,17 @@ def fed(mill: Mill, ahead: int = 160) -> Iterator[Feed]:
         feed.stop()
 
 
-def until_shared(witness: Witness, count: int) -> None:
-    """Wait until ``count`` workers have all partitions among them, and each has some."""
+def until_shared(witness: Witness, count: int) -> dict[str, set[Partition]]:
+    """Wait until ``count`` workers have all partitions among them, and each has some: its share."""
+    found: dict[str, set[Partition]] = {}
 
     def shared() -> bool:
-        shares = witness.shares()
-        return len(shares) == count and all(shares.values())
+        found.clear()
+        found.update(witness.shares())
+        return len(found) == count and all(found.values())
 
     eventually(shared, f"{count} workers to share the partitions", 60)
+    return found
 
 
 def moved(witness: Witness, before: Mapping[Partition, int]) -> set[Partition]:

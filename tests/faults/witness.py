@@ -180,11 +180,14 @@ class Witness:
 
     def shares(self) -> dict[str, set[Partition]]:
         """What each member of the groups has, by its client's name; empty while one is being shared
-        out anew."""
+        out anew, or its coordinator can't say."""
         shares: dict[str, set[Partition]] = defaultdict(set)
         for group in self.places.requests.values():
             (future,) = self._admin.describe_consumer_groups([group], request_timeout=60).values()
-            found = future.result()
+            try:
+                found = future.result()
+            except KafkaException:
+                return {}
             if found.state != ConsumerGroupState.STABLE:
                 return {}
             for member in found.members:
