@@ -1,18 +1,17 @@
 """How far behind we are: of our partitions, what is asked for and not answered.
 
-Owns a thread and an admin client of its own: the consumer knows no end of a partition that is
-paused, and the poll thread waits for nobody. In messages, and in seconds of audio: ten thousand
-greetings are less work than a hundred chapters, and an autoscaler should know.
+Owns a thread and clients of its own: the consumer knows no end of a partition that is paused, and
+the poll thread waits for nobody. In messages, and in seconds of audio: ten thousand greetings are
+less work than a hundred chapters, and an autoscaler should know.
 """
 
 import threading
 from collections.abc import Callable, Iterable
 
 import structlog
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from processor.kafka import admin, group_of
+from processor.kafka import group_of, reader_config
 from processor.ledger import Partition
 from processor.settings import KafkaSettings
 
@@ -23,43 +22,40 @@ _CALL_S = 10.0
 
 
 class Lag:
-    """The distance between the groups' committed offsets and the ends of the partitions."""
+    """The distance between the groups' committed offsets and the ends of the partitions.
+
+    Through plain consumers that join no group: librdkafka's admin client has been seen to abort the
+    whole process where an answer to the same question came too late. For one thread.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._admin: AdminClient = admin(settings)
+        self._clients = {
+            topic: Consumer(
+                reader_config(settings, "speechmill-lag") | {"group.id": group_of(settings, topic)}
+            )
+            for topic in (settings.requests, settings.priority)
+        }
 
     def messages(self, partitions: Iterable[Partition]) -> int:
         """Records of ``partitions`` that are not committed. Raises KafkaException."""
         places: dict[str, list[TopicPartition]] = {}
         for topic, number in partitions:
             places.setdefault(topic, []).append(TopicPartition(topic, number))
-        return sum(self._of_topic(topic, ours) for topic, ours in places.items())
+        return sum(self._behind(self._clients[topic], ours) for topic, ours in places.items())
 
-    def _of_topic(self, topic: str, places: list[TopicPartition]) -> int:
-        group = group_of(self._settings, topic)
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, places)], request_timeout=_CALL_S
-        )
-        committed = {
-            (place.topic, place.partition): place.offset
-            for place in asked[group].result().topic_partitions
-        }
-        latest, earliest = OffsetSpec.latest(), OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-        ends = self._offsets(places, latest)
-        fresh = [place for place in places if committed[place.topic, place.partition] < 0]
-        begins = self._offsets(fresh, earliest) if fresh else {}
-        return sum(
-            max(0, end - begins.get(partition, committed[partition]))
-            for partition, end in ends.items()
-        )
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
-    def _offsets(self, places: list[TopicPartition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=_CALL_S)
-        return {
-            (place.topic, place.partition): future.result().offset
-            for place, future in asked.items()
-        }
+    @staticmethod
+    def _behind(client: Consumer, places: list[TopicPartition]) -> int:
+        behind = 0
+        for place in client.committed(places, timeout=_CALL_S):
+            marks = client.get_watermark_offsets(place, timeout=_CALL_S, cached=False)
+            if marks is not None:
+                begin, end = marks
+                behind += max(0, end - (begin if place.offset < 0 else place.offset))
+        return behind
 
 
 class LagWatch:
@@ -80,6 +76,7 @@ class LagWatch:
         threading.Thread(target=self._run, name="lag", daemon=True).start()
 
     def stop(self) -> None:
+        """Measure no more; does not wait for a measurement under way."""
         self._over.set()
 
     def _run(self) -> None:

@@ -223,6 +223,7 @@ class ExactlyOnce:
                     ) from error
                 if not cause.retriable() or time.monotonic() > deadline:
                     self._abandoned = True
+                    _log.warning("no transaction coordinator", reason=cause.str())
                     raise BrokerUnavailable(f"no transaction coordinator: {cause.str()}") from error
             else:
                 return producer
