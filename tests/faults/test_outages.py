@@ -16,7 +16,8 @@ import pytest
 from processor.local.child import free_port
 from tests.faults.invariants import check
 from tests.faults.test_kills import SMALL, text
-from tests.integration.mill import Mill, Parts
+from tests.integration.conftest import real_parts
+from tests.integration.mill import Mill
 from tests.services.availability import kafka_unavailable, minio_unavailable, require
 from tests.services.kafka import KafkaCluster
 from tests.services.minio import MinioServer
@@ -38,16 +39,7 @@ def services() -> Iterator[tuple[KafkaCluster, MinioServer]]:
 def fragile(services: tuple[KafkaCluster, MinioServer], tmp_path: Path) -> Iterator[Mill]:
     kafka, store = services
     mill = Mill(
-        Parts(
-            "real",
-            kafka.bootstrap,
-            f"http://{store.endpoint}",
-            store.access_key,
-            store.secret_key,
-            session_timeout_ms=6000,
-            delivery="exactly_once",
-            replication=3,
-        ),
+        real_parts(kafka, store, replication=3),
         tmp_path,
     )
     yield mill

@@ -16,7 +16,8 @@ from processor.local.child import Child
 from tests.faults.invariants import check
 from tests.faults.test_kills import SMALL, text
 from tests.faults.test_outages import until_progress
-from tests.integration.mill import Mill, Parts
+from tests.integration.conftest import real_parts
+from tests.integration.mill import Mill
 from tests.services.availability import kafka_unavailable, minio_unavailable, require
 from tests.services.kafka import KafkaCluster
 from tests.services.minio import MinioServer
@@ -48,15 +49,7 @@ def proxy(services: tuple[KafkaCluster, MinioServer]) -> Iterator[StoreProxy]:
 def mill(services: tuple[KafkaCluster, MinioServer], tmp_path: Path) -> Iterator[Mill]:
     kafka, store = services
     mill = Mill(
-        Parts(
-            "real",
-            kafka.bootstrap,
-            f"http://{store.endpoint}",
-            store.access_key,
-            store.secret_key,
-            session_timeout_ms=6000,
-            delivery="exactly_once",
-        ),
+        real_parts(kafka, store),
         tmp_path,
     )
     yield mill

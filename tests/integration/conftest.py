@@ -10,6 +10,9 @@ from processor.engines.hibari import HibariEngine
 from processor.local.stack import Stack
 from processor.settings import EngineSettings
 from tests.integration.mill import Mill, Parts
+from tests.services.availability import kafka_unavailable, minio_unavailable, require
+from tests.services.kafka import KafkaCluster
+from tests.services.minio import MinioServer
 
 EMBEDDED = pytest.param("embedded", marks=pytest.mark.integration)
 REAL = pytest.param("real", marks=pytest.mark.real)
@@ -30,21 +33,23 @@ def provide(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Par
         yield Parts("embedded", stack.broker.bootstrap, stack.bucket.endpoint)
         stack.stop()
         return
-    from tests.services.availability import kafka_unavailable, minio_unavailable, require
-    from tests.services.kafka import KafkaCluster
-    from tests.services.minio import MinioServer
-
     require(kafka_unavailable() or minio_unavailable())
     with KafkaCluster() as kafka, MinioServer() as minio:
-        yield Parts(
-            "real",
-            kafka.bootstrap,
-            f"http://{minio.endpoint}",
-            minio.access_key,
-            minio.secret_key,
-            session_timeout_ms=6000,  # the least that Kafka allows
-            delivery="exactly_once",
-        )
+        yield real_parts(kafka, minio)
+
+
+def real_parts(kafka: KafkaCluster, store: MinioServer, *, replication: int = 1) -> Parts:
+    """Where these services are."""
+    return Parts(
+        "real",
+        kafka.bootstrap,
+        f"http://{store.endpoint}",
+        store.access_key,
+        store.secret_key,
+        session_timeout_ms=6000,  # the least that Kafka allows by default
+        delivery="exactly_once",
+        replication=replication,
+    )
 
 
 @pytest.fixture
