@@ -91,9 +91,9 @@ def consumer_config(settings: KafkaSettings, topic: str, client_id: str) -> dict
         "fetch.wait.max.ms": _FETCH_WAIT_MS,
         # What librdkafka fetches ahead is memory that the window does not count, and it is thrown
         # away each time that the window is full. A record that is larger comes all the same.
-        "queued.max.messages.kbytes": 4096,
-        "fetch.message.max.bytes": 262_144,
-        "fetch.max.bytes": 2_000_000,
+        "queued.max.messages.kbytes": 1024,
+        "fetch.message.max.bytes": 65_536,
+        "fetch.max.bytes": 1_000_000,
         # Also the most that one batch may grow to when it is decompressed.
         "receive.message.max.bytes": 16_000_000,
     }

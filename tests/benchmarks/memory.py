@@ -5,6 +5,7 @@ differs is how much waits behind the window. Most of the million is never served
 ended first. Resident memory is the largest that was seen while it worked.
 """
 
+import json
 import sys
 import time
 import uuid
@@ -13,12 +14,10 @@ from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
-from processor.codec import Codec
 from processor.kafka import create_topics
 from processor.local.child import Child
 from processor.local.stack import start_worker
 from processor.store import MinioStore
-from producers.client import make_request
 from tests.benchmarks.drain import corner, settings_of
 
 __all__ = ["peak_mb"]
@@ -33,8 +32,8 @@ def peak_mb(environment: dict[str, str], waiting: int, seconds: float) -> float:
     MinioStore(settings.store).ensure_bucket()
     producer = Producer({"bootstrap.servers": settings.kafka.bootstrap, "linger.ms": 50})
     for number in range(waiting):
-        request = make_request(f"Number {number} of many that wait for their turn.")
-        value = Codec().encode(request, topic=settings.kafka.requests)
+        text = f"Number {number} of many that wait for their turn."
+        value = json.dumps({"request_id": f"m-{number}", "text": text}).encode()
         while True:
             try:
                 producer.produce(settings.kafka.requests, value=value, partition=number % 8)
