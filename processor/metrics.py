@@ -77,9 +77,7 @@ class Metrics:
         self.publications = self._counter(
             "publications", "Flushes by outcome: done, superseded.", ["outcome"]
         )
-        self.rebalances = self._counter(
-            "rebalances", "Partitions assigned, revoked and lost.", ["what"]
-        )
+        self.rebalances = self._counter("rebalances", "Partitions assigned and revoked.", ["what"])
         self.pauses = self._counter(
             "pauses", "Partitions paused, as they had their share of the window or it was full."
         )

@@ -213,9 +213,6 @@ class Stages:
                 lambda: self._preparer.decode(ticket.record), unwanted=lambda: ticket.tenure.over
             )
 
-    def _lane_broken(self, error: BaseException) -> None:
-        self._results.put((None, error))
-
     def _hand_over(self, job: Job) -> None:
         """A job is spoken; called from a lane."""
         self._io_of(job.ticket).submit(lambda: self._finish(job))

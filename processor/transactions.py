@@ -13,6 +13,7 @@ Owns the transactional producer, and what each kind of error asks for:
 Used by the poll thread alone.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +60,8 @@ _NEVER = frozenset(
 )
 #: How long one call waits for the broker, in seconds.
 _CALL_S = 5.0
+#: How late a request may arrive that we gave up; a fence after that is somebody else's.
+_LATE_S = 60.0
 
 
 class _Again(Exception):
@@ -86,7 +89,8 @@ class ExactlyOnce:
         self._id = transactional_id
         self._timeout_s = settings.transaction_timeout_ms / 1000
         self._partitions = partitions
-        self._abandoned = False  # a request for our id that we gave up may still be on its way
+        # Until then a request for our id that we gave up may still be on its way.
+        self._abandoned_until = -math.inf
         self._producer: Producer | None = self._connect()
 
     @property
@@ -183,7 +187,8 @@ class ExactlyOnce:
             self._drop(purge=False)
             # The broker also fences a transaction that was open for too long; and a request for the
             # id that we gave up ourselves fences the one after it, once, when it gets there.
-            ours, self._abandoned = self._abandoned, False
+            ours = time.monotonic() < self._abandoned_until
+            self._abandoned_until = -math.inf
             if seconds < self._timeout_s and not ours:
                 raise Fenced(
                     f"another worker has the transactional id {self._id}: "
@@ -222,7 +227,7 @@ class ExactlyOnce:
                         "kafka.delivery to at_least_once, or use Apache Kafka"
                     ) from error
                 if not cause.retriable() or time.monotonic() > deadline:
-                    self._abandoned = True
+                    self._abandoned_until = time.monotonic() + _LATE_S
                     _log.warning("no transaction coordinator", reason=cause.str())
                     raise BrokerUnavailable(f"no transaction coordinator: {cause.str()}") from error
             else:
